@@ -1,0 +1,82 @@
+/**
+ * Every failure that crosses a module boundary is a {@link TunnelError}: a closed code `area.reason` to decide on,
+ * a retry class chosen where the cause is known, and a message for people. Nobody decides on message text.
+ */
+export type ErrorCode =
+  // Work given up by ourselves.
+  | "aborted"
+  | "timeout"
+  // Reaching and keeping an edge, seen from the connector.
+  | "edge.dial"
+  | "edge.tls"
+  | "edge.refused"
+  | "edge.silent"
+  // A transport session and its streams.
+  | "session.lost"
+  | "session.closed"
+  | "session.protocol"
+  | "stream.refused"
+  | "stream.reset"
+  | "stream.limit"
+  | "stream.protocol"
+  // The service behind the connector.
+  | "origin.dial"
+  | "origin.tls"
+  | "origin.timeout"
+  | "origin.reset"
+  | "origin.malformed"
+  | "origin.truncated"
+  | "origin.unsupported"
+  // A visitor's request.
+  | "request.malformed"
+  | "request.length"
+  // Sockets and files of our own.
+  | "dial.failed"
+  | "dial.tls"
+  | "listen.failed"
+  | "channel.lost"
+  | "channel.reset"
+  | "config.invalid"
+  | "store.failed";
+
+/**
+ * What the caller may do about it.
+ * `never`: repeating cannot help. `same`: try again, the same way. `elsewhere`: try another address or connection;
+ * nothing of the failed attempt can have taken effect.
+ */
+export type Retry = "never" | "same" | "elsewhere";
+
+export class TunnelError extends Error {
+  override readonly name = "TunnelError";
+  readonly code: ErrorCode;
+  readonly retry: Retry;
+
+  constructor(code: ErrorCode, message: string, options: { retry?: Retry; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retry = options.retry ?? "never";
+  }
+}
+
+/** Turns anything thrown into a TunnelError; one that is already such an error passes unchanged. */
+export function toTunnelError(thrown: unknown, code: ErrorCode, doing: string): TunnelError {
+  if (thrown instanceof TunnelError) return thrown;
+  return new TunnelError(code, `${doing}: ${describe(thrown)}`, { cause: thrown });
+}
+
+/** One line for a log or a terminal: the message of an error without its stack. */
+export function describe(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message === "" ? (systemCode(thrown) ?? thrown.name) : thrown.message;
+  return String(thrown);
+}
+
+/** The operating system's error code (`ECONNREFUSED`, …) that Node-style errors carry, if there is one. */
+export function systemCode(thrown: unknown): string | undefined {
+  if (typeof thrown !== "object" || thrown === null || !("code" in thrown)) return undefined;
+  return typeof thrown.code === "string" ? thrown.code : undefined;
+}
+
+/** Ends a switch over a closed union; reaching it is a bug in this program. */
+export function assertNever(value: never): never {
+  throw new Error(`Unreachable value ${JSON.stringify(value)}`);
+}

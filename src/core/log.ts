@@ -1,0 +1,97 @@
+/** Severities in rising order; names as in cloudflared's `--loglevel`. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Values a log field can hold; anything else is turned into text before it gets here. */
+export type LogFields = { readonly [name: string]: string | number | boolean | undefined };
+
+/**
+ * Where log lines go. A message is fixed text; what varies goes into fields with the same names everywhere
+ * (connIndex, connection, ip, location, protocol, tunnelID, originService, ingressRule, error).
+ */
+export interface Logger {
+  /** True when a line of this level would be written: guards costly field building. */
+  enabled(level: LogLevel): boolean;
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** A logger that adds these fields to each line. */
+  with(fields: LogFields): Logger;
+}
+
+const CONSOLE_NAMES: Readonly<Record<LogLevel, string>> = {
+  debug: "DBG",
+  info: "INF",
+  warn: "WRN",
+  error: "ERR",
+  fatal: "FTL",
+};
+
+export type LogFormat = "default" | "json";
+
+/**
+ * A logger that renders lines as cloudflared does and hands them to `write` (without a newline).
+ * `default`: `2006-01-02T15:04:05Z INF message key=value`; `json`: one object with level, time, message, fields.
+ */
+export function createLogger(options: {
+  level: LogLevel;
+  format: LogFormat;
+  wallMs: () => number;
+  write: (line: string) => void;
+}): Logger {
+  const threshold = LOG_LEVELS.indexOf(options.level);
+  const render = options.format === "json" ? renderJson : renderConsole;
+
+  const make = (base: LogFields): Logger => {
+    const emit = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
+      if (LOG_LEVELS.indexOf(level) < threshold) return;
+      options.write(render(level, options.wallMs(), message, fields === undefined ? base : { ...base, ...fields }));
+    };
+    return {
+      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold,
+      debug: (message, fields) => emit("debug", message, fields),
+      info: (message, fields) => emit("info", message, fields),
+      warn: (message, fields) => emit("warn", message, fields),
+      error: (message, fields) => emit("error", message, fields),
+      with: (fields) => make({ ...base, ...fields }),
+    };
+  };
+  return make({});
+}
+
+/** A logger that drops everything. */
+export const silentLogger: Logger = {
+  enabled: () => false,
+  debug: () => {},
+  info: () => {},
+  warn: () => {},
+  error: () => {},
+  with: () => silentLogger,
+};
+
+function renderConsole(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
+  let line = `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== undefined) line += ` ${name}=${fieldText(value)}`;
+  }
+  return line;
+}
+
+function renderJson(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
+  return JSON.stringify({ level, time: timestamp(wallMs), message, ...fields });
+}
+
+function timestamp(wallMs: number): string {
+  return `${new Date(wallMs).toISOString().slice(0, 19)}Z`;
+}
+
+/** Quotes a value that a reader could not tell from the next field, or that could forge a line of its own. */
+function fieldText(value: string | number | boolean): string {
+  const text = String(value);
+  return /^[\x21\x23-\x3c\x3e-\x7e]+$/.test(text) ? text : JSON.stringify(text);
+}
+
+function oneLine(text: string): string {
+  return text.replace(/[\r\n]+/g, " ");
+}

@@ -1,0 +1,56 @@
+import type { ByteChannel } from "./channel.ts";
+
+/** A connected socket, and what the system says about its two ends. */
+export interface Connection {
+  readonly channel: ByteChannel;
+  /** Peer address without brackets or port. */
+  readonly remoteIp: string;
+  readonly remotePort: number;
+  /** Our address on this socket, or undefined when the system does not tell. */
+  readonly localIp: string | undefined;
+}
+
+/** TLS for a dialled connection. */
+export interface DialTls {
+  /** Name sent as SNI and checked against the certificate. */
+  readonly serverName: string;
+  /** PEM text of the authorities to trust, replacing the system's. */
+  readonly ca?: string | undefined;
+  /** False accepts any certificate. @default true */
+  readonly verify?: boolean;
+}
+
+export interface DialOptions {
+  readonly signal?: AbortSignal;
+  /** Bound on TCP connect and TLS handshake together, in ms. @default 15_000 */
+  readonly timeoutMs?: number;
+  readonly tls?: DialTls;
+  /** Idle time before the system probes a silent peer, in ms; 0 = off. @default 30_000 */
+  readonly keepAliveMs?: number;
+}
+
+/** Where to dial: a host (name or literal address) and port, or a unix socket path. */
+export type DialAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+
+export interface ListenOptions {
+  readonly host: string;
+  /** 0 = any free port. */
+  readonly port: number;
+  /** PEM certificate chain and key; absent = plain TCP. No ALPN is offered. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Bound on the TLS handshake, in ms. @default 15_000 */
+  readonly handshakeTimeoutMs?: number;
+  /** Connections open at once, counting those still shaking hands; further ones are closed at once. */
+  readonly maxConnections: number;
+  /** Called once a connection is usable (after TLS). Must not throw. */
+  readonly onConnection: (connection: Connection) => void;
+  /** A connection that ended before it was usable: failed or slow handshake, or over the limit. */
+  readonly onRefused?: (remoteIp: string, reason: "handshake" | "limit") => void;
+}
+
+export interface Listener {
+  readonly host: string;
+  readonly port: number;
+  /** Stops accepting; open connections go on. Resolves when the port is free. */
+  close(): Promise<void>;
+}
