@@ -1,0 +1,11 @@
+import { dialBun } from "./bun-sockets.ts";
+import { dialNode } from "./node-sockets.ts";
+import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
+
+/**
+ * Connects to a TCP address or unix socket, with TLS when asked. The channel is paused until somebody listens.
+ * Rejects with `dial.failed`, `dial.tls` or `aborted`.
+ */
+export function dial(address: DialAddress, options: DialOptions = {}): Promise<Connection> {
+  return typeof Bun === "undefined" ? dialNode(address, options) : dialBun(address, options);
+}
