@@ -10,6 +10,12 @@ import type { RawHeaders } from "../wire/headers.ts";
  * section 2 for HTTP/2, section 4 for QUIC).
  */
 
+/**
+ * Feature of our own connectors: they read the visitor's spelling of header names from an internal header, which
+ * HTTP/2 alone would lose to lower case.
+ */
+export const FEATURE_HEADER_CASE = "culvert_header_case";
+
 /** Kinds of stream an edge opens for a visitor (protocol: section 2.2 and 4.3). */
 export type StreamKind = "http" | "websocket" | "tcp";
 
@@ -90,6 +96,8 @@ export interface Session {
 
 /** A session at the edge, which opens streams. */
 export interface EdgeSession extends Session {
+  /** What the connector can do, as it said when it registered; streams opened afterwards make use of it. */
+  usePeerFeatures(features: readonly string[]): void;
   /**
    * Opens a stream. Never throws: a session that cannot take it reports through `onClose` with an error whose
    * `retry` is `elsewhere` as long as nothing can have reached the origin.

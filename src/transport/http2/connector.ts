@@ -1,0 +1,203 @@
+import { type Clock, systemClock } from "../../core/clock.ts";
+import { TunnelError } from "../../core/errors.ts";
+import type { ByteChannel, ChannelEvents } from "../../net/channel.ts";
+import { dial } from "../../net/dial.ts";
+import type { Connection } from "../../net/sockets.ts";
+import { H2_ERROR } from "../../wire/h2/constants.ts";
+import type { H2Stream } from "../../wire/h2/stream.ts";
+import type { RawHeaders } from "../../wire/headers.ts";
+import type {
+  CloseReason,
+  ConnectorSession,
+  DialTarget,
+  IncomingStream,
+  StreamRequest,
+  StreamResponse,
+  Transport,
+} from "../port.ts";
+import { Http2Link } from "./link.ts";
+import { informationalFields, parseRequest, responseFields } from "./messages.ts";
+import { StreamChannel } from "./stream-channel.ts";
+
+/** Visitors' streams that may wait for `serve`; a working connector has none. */
+const MAX_EARLY_STREAMS = 64;
+
+/** The connector's HTTP/2 transport (protocol: section 2): dials TLS without ALPN, then is the HTTP/2 server. */
+export const http2 = {
+  name: "http2",
+  tlsServerName: "h2.cftunnel.com",
+  async dial(target: DialTarget, options: { signal: AbortSignal }): Promise<ConnectorSession> {
+    const connection = await dialEdge(target, options.signal);
+    return connectHttp2(connection);
+  },
+} satisfies Transport;
+
+/** The connector's end on a connection that is already there; tests use it over channels in memory. */
+export function connectHttp2(
+  connection: Connection,
+  deps: { clock: Clock } = { clock: systemClock },
+): ConnectorSession {
+  return new Http2ConnectorSession(connection, deps.clock);
+}
+
+async function dialEdge(target: DialTarget, signal: AbortSignal): Promise<Connection> {
+  try {
+    const tls = { serverName: http2.tlsServerName, ca: target.ca };
+    return await dial({ host: target.host, port: target.port }, { signal, tls });
+  } catch (error) {
+    if (!(error instanceof TunnelError) || error.code === "aborted") throw error;
+    const code = error.code === "dial.tls" ? "edge.tls" : "edge.dial";
+    throw new TunnelError(code, error.message, { retry: "elsewhere", cause: error });
+  }
+}
+
+class Http2ConnectorSession implements ConnectorSession {
+  readonly protocol = "http2";
+  readonly control: Promise<ByteChannel>;
+  readonly closed: Promise<CloseReason>;
+  readonly #link: Http2Link;
+  readonly #offerControl: (channel: ByteChannel) => void;
+  #controlTaken = false;
+  #handler: ((stream: IncomingStream) => void) | undefined;
+  #early: IncomingStream[] = [];
+  #streams = 0;
+  #draining = false;
+  #informational = false;
+
+  constructor(connection: Connection, clock: Clock) {
+    const closed = Promise.withResolvers<CloseReason>();
+    const control = Promise.withResolvers<ByteChannel>();
+    this.closed = closed.promise;
+    this.control = control.promise;
+    this.control.catch(() => {});
+    this.#offerControl = control.resolve;
+    this.#link = new Http2Link(
+      "server",
+      connection,
+      {
+        onRequest: (stream, fields, endStream) => this.#onRequest(stream, fields, endStream),
+        onGoaway: () => this.#beginDrain(),
+        onDown: (reason) => {
+          control.reject(new TunnelError("session.lost", "The connection ended before registration"));
+          closed.resolve(reason);
+        },
+      },
+      clock,
+    );
+  }
+
+  get remoteAddress(): string {
+    return this.#link.remoteAddress;
+  }
+
+  get localIp(): string | undefined {
+    return this.#link.localIp;
+  }
+
+  get streamCount(): number {
+    return this.#streams;
+  }
+
+  get lastReceivedAtMs(): number {
+    return this.#link.lastReceivedAtMs;
+  }
+
+  serve(handler: (stream: IncomingStream) => void): void {
+    this.#handler = handler;
+    const early = this.#early;
+    this.#early = [];
+    for (const stream of early) handler(stream);
+  }
+
+  ping(): Promise<number> {
+    return this.#link.ping();
+  }
+
+  drain(): void {
+    this.#link.h2.goaway();
+    this.#beginDrain();
+  }
+
+  close(): void {
+    this.#link.close({ kind: "closed", by: "us" });
+  }
+
+  #onRequest(stream: H2Stream, fields: string[], endStream: boolean): void {
+    const parsed = parseRequest(fields, endStream);
+    if (parsed.kind === "control") {
+      if (this.#controlTaken) {
+        stream.reset(H2_ERROR.refusedStream);
+        return;
+      }
+      this.#controlTaken = true;
+      this.#informational = parsed.informational;
+      this.#offerControl(new ControlChannel(stream));
+      return;
+    }
+    if (parsed.kind === "unsupported" || (this.#handler === undefined && this.#early.length >= MAX_EARLY_STREAMS)) {
+      stream.reset(H2_ERROR.refusedStream);
+      return;
+    }
+    this.#streams += 1;
+    const incoming = new VisitorChannel(stream, parsed.request, this.#informational, () => this.#streamGone());
+    if (this.#handler === undefined) this.#early.push(incoming);
+    else this.#handler(incoming);
+  }
+
+  #beginDrain(): void {
+    this.#draining = true;
+    this.#closeWhenIdle();
+  }
+
+  #streamGone(): void {
+    this.#streams -= 1;
+    this.#closeWhenIdle();
+  }
+
+  #closeWhenIdle(): void {
+    if (this.#draining && this.#streams === 0) this.#link.close({ kind: "drained" });
+  }
+}
+
+/** A visitor's request as the connector sees it. */
+class VisitorChannel extends StreamChannel<ChannelEvents> implements IncomingStream {
+  readonly request: StreamRequest;
+  readonly #informational: boolean;
+  #responded = false;
+
+  constructor(stream: H2Stream, request: StreamRequest, informational: boolean, onGone: () => void) {
+    super(stream, H2_ERROR.internalError, onGone);
+    this.request = request;
+    this.#informational = informational;
+    stream.pause();
+    stream.listen(this);
+  }
+
+  inform(status: number, headers: RawHeaders): void {
+    if (this.#informational && !this.#responded) this.stream.sendHeaders(informationalFields(status, headers), false);
+  }
+
+  respond(response: StreamResponse, options?: { bodyless?: boolean }): void {
+    if (this.#responded) return;
+    this.#responded = true;
+    this.stream.sendHeaders(responseFields(response), options?.bodyless === true);
+  }
+
+  onInformational(): void {}
+
+  onHead(): void {}
+}
+
+/** The control stream at the connector: the head of the answer goes out at once, then raw bytes both ways. */
+class ControlChannel extends StreamChannel<ChannelEvents> {
+  constructor(stream: H2Stream) {
+    super(stream, H2_ERROR.internalError, () => {});
+    stream.pause();
+    stream.listen(this);
+    stream.sendHeaders([":status", "200"], false);
+  }
+
+  onInformational(): void {}
+
+  onHead(): void {}
+}

@@ -1,0 +1,168 @@
+import { type Clock, systemClock } from "../../core/clock.ts";
+import { TunnelError } from "../../core/errors.ts";
+import type { ByteChannel, ChannelEvents } from "../../net/channel.ts";
+import type { Connection } from "../../net/sockets.ts";
+import { H2_ERROR } from "../../wire/h2/constants.ts";
+import type { H2Stream } from "../../wire/h2/stream.ts";
+import type { RawHeaders } from "../../wire/headers.ts";
+import {
+  type CloseReason,
+  type EdgeSession,
+  FEATURE_HEADER_CASE,
+  type RequestEvents,
+  type StreamRequest,
+} from "../port.ts";
+import { Http2Link } from "./link.ts";
+import { controlRequestFields, parseInformational, parseResponse, requestFields } from "./messages.ts";
+import { StreamChannel } from "./stream-channel.ts";
+
+/**
+ * The edge's end of an HTTP/2 tunnel connection: TLS server, but HTTP/2 client (protocol: section 2.1). Opens the
+ * control stream at once; the connector does nothing before that.
+ */
+export function acceptHttp2(connection: Connection, deps: { clock: Clock } = { clock: systemClock }): EdgeSession {
+  return new Http2EdgeSession(connection, deps.clock);
+}
+
+class Http2EdgeSession implements EdgeSession {
+  readonly protocol = "http2";
+  readonly control: Promise<ByteChannel>;
+  readonly closed: Promise<CloseReason>;
+  readonly #link: Http2Link;
+  #streams = 0;
+  #draining = false;
+  #keepCase = false;
+
+  constructor(connection: Connection, clock: Clock) {
+    const closed = Promise.withResolvers<CloseReason>();
+    this.closed = closed.promise;
+    this.#link = new Http2Link(
+      "client",
+      connection,
+      {
+        // A client is asked nothing; the codec refuses such streams before they get here.
+        onRequest: () => {},
+        onGoaway: () => this.#beginDrain(),
+        onDown: (reason) => closed.resolve(reason),
+      },
+      clock,
+    );
+    this.control = this.#link.ready.then(() => this.#openControl());
+    this.control.catch(() => {});
+  }
+
+  get remoteAddress(): string {
+    return this.#link.remoteAddress;
+  }
+
+  get localIp(): string | undefined {
+    return this.#link.localIp;
+  }
+
+  get streamCount(): number {
+    return this.#streams;
+  }
+
+  get lastReceivedAtMs(): number {
+    return this.#link.lastReceivedAtMs;
+  }
+
+  usePeerFeatures(features: readonly string[]): void {
+    this.#keepCase = features.includes(FEATURE_HEADER_CASE);
+  }
+
+  open(request: StreamRequest, events: RequestEvents): ByteChannel {
+    const stream = this.#draining
+      ? undefined
+      : this.#link.h2.open(requestFields(request, this.#keepCase), request.bodyless);
+    if (stream === undefined) {
+      const error = new TunnelError("stream.limit", "The connection takes no new stream now", { retry: "elsewhere" });
+      queueMicrotask(() => events.onClose(error));
+      return refusedChannel;
+    }
+    this.#streams += 1;
+    return new RequestChannel(stream, events, request, () => this.#streamGone());
+  }
+
+  ping(): Promise<number> {
+    return this.#link.ping();
+  }
+
+  drain(): void {
+    this.#beginDrain();
+  }
+
+  close(): void {
+    this.#link.close({ kind: "closed", by: "us" });
+  }
+
+  #openControl(): ByteChannel {
+    const stream = this.#link.h2.open(controlRequestFields(), false);
+    if (stream === undefined) throw new TunnelError("session.lost", "The connector accepts no control stream");
+    return new ControlChannel(stream);
+  }
+
+  #beginDrain(): void {
+    this.#draining = true;
+    this.#closeWhenIdle();
+  }
+
+  #streamGone(): void {
+    this.#streams -= 1;
+    this.#closeWhenIdle();
+  }
+
+  #closeWhenIdle(): void {
+    if (this.#draining && this.#streams === 0) this.#link.close({ kind: "drained" });
+  }
+}
+
+/** A visitor's request. */
+class RequestChannel extends StreamChannel<RequestEvents> {
+  readonly #request: StreamRequest;
+
+  constructor(stream: H2Stream, events: RequestEvents, request: StreamRequest, onGone: () => void) {
+    super(stream, H2_ERROR.cancel, onGone);
+    this.#request = request;
+    this.events = events;
+    stream.listen(this);
+  }
+
+  onInformational(fields: string[]): void {
+    const { status, headers } = parseInformational(fields);
+    // 101 exists only as the final answer of an upgrade; anything else is not ours to pass on.
+    if (status !== 101) this.events?.onInformational(status, headers);
+  }
+
+  onHead(fields: string[]): void {
+    const response = parseResponse(fields, this.#request.kind);
+    if (response === undefined) {
+      this.abort(new TunnelError("stream.protocol", "The connector's answer cannot be read"));
+      return;
+    }
+    this.events?.onResponse(response);
+  }
+}
+
+/** Registration RPC: raw bytes both ways; the answer's head says nothing (protocol: section 2.3). */
+class ControlChannel extends StreamChannel<ChannelEvents> {
+  constructor(stream: H2Stream) {
+    super(stream, H2_ERROR.cancel, () => {});
+    stream.pause();
+    stream.listen(this);
+  }
+
+  onInformational(): void {}
+
+  onHead(): void {}
+}
+
+/** Stands in for a stream that was never opened. */
+const refusedChannel: ByteChannel = {
+  write: () => true,
+  end: (_trailers?: RawHeaders) => {},
+  abort: () => {},
+  pause: () => {},
+  resume: () => {},
+  listen: () => {},
+};

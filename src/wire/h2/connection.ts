@@ -1,0 +1,725 @@
+import type { RawHeaders } from "../headers.ts";
+import {
+  CLIENT_PREFACE,
+  DEFAULT_FRAME_BYTES,
+  DEFAULT_WINDOW_BYTES,
+  FLAG,
+  FRAME,
+  FRAME_HEADER_BYTES,
+  H2_ERROR,
+  MAX_WINDOW_BYTES,
+  SETTING,
+} from "./constants.ts";
+import { type Allocate, FrameWriter } from "./frame-writer.ts";
+import { HpackDecoder } from "./hpack-decoder.ts";
+import { isInformational, validateRequest, validateResponse, validateTrailers } from "./message-rules.ts";
+import { H2Stream, type StreamHost } from "./stream.ts";
+
+/** Unread bytes we let the peer send on one stream. */
+export const STREAM_WINDOW_BYTES = 1024 * 1024;
+/** The connection's own window. It is refilled as bytes arrive, so that a stalled stream cannot stall the others. */
+export const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
+/** Bytes put aside for paused streams of one connection, at which refilling stops and the whole link is held back. */
+export const HELD_BUDGET_BYTES = 64 * 1024 * 1024;
+/** A decoded header block: names, values and 32 a field. */
+export const MAX_HEADER_LIST_BYTES = 1024 * 1024;
+/** Encoded header block of one message, HEADERS and CONTINUATION together. */
+export const MAX_HEADER_BLOCK_BYTES = 1024 * 1024;
+/** Streams the peer may have open at once (server role). */
+export const MAX_CONCURRENT_STREAMS = 16_384;
+/** Output not yet taken above which streams are told to hold back. */
+export const OUTPUT_HIGH_BYTES = 256 * 1024;
+/** Answers to control frames (acks, resets) that may pile up behind a peer that does not read. */
+export const MAX_STUCK_OUTPUT_BYTES = 4 * 1024 * 1024;
+/** Control frames in a row, with no message between them, that end a connection. */
+export const MAX_IDLE_CONTROL_FRAMES = 20_000;
+/** Bytes of one stream sent before the next stream has its turn. */
+const TURN_BYTES = 64 * 1024;
+
+export interface H2Handler {
+  /** A request came (server role). Call `stream.listen` during it. */
+  onRequest(stream: H2Stream, fields: string[], endStream: boolean): void;
+  /** The peer takes no new streams any more. */
+  onGoaway(code: number): void;
+  onPingAck(payload: Uint8Array): void;
+  /** The peer's first SETTINGS came: the connection is up. */
+  onReady(): void;
+  /** There is output to take, soon. Called once until it was taken. */
+  onOutput(): void;
+  /** The connection is broken beyond use: take the output (a GOAWAY) and close. */
+  onFatal(code: number, reason: string): void;
+}
+
+export type H2Role = "client" | "server";
+
+/**
+ * One HTTP/2 connection, sans-IO: bytes in by `receive`, bytes out by `takeOutput`, streams between (RFC 9113).
+ * Both roles are the same class, since a tunnel turns them round: the edge dials nothing and is the client.
+ */
+export class H2Connection implements StreamHost {
+  readonly #role: H2Role;
+  readonly #handler: H2Handler;
+  readonly #out: FrameWriter;
+  readonly #hpack = new HpackDecoder(MAX_HEADER_LIST_BYTES);
+  readonly #streams = new Map<number, H2Stream>();
+  /** Streams with unsent bytes or a waiting writer, in the order of their turn; not those that lack window. */
+  readonly #waiting = new Set<H2Stream>();
+
+  #state: "open" | "failed" = "open";
+  #ready = false;
+  #announced = false;
+  #blocked = false;
+  #receiving = false;
+
+  #prefaceLeft: number;
+  #pending: Uint8Array | undefined;
+  #dataStream: H2Stream | undefined;
+  #dataLeft = 0;
+  #dataPadding = 0;
+  #dataEnds = false;
+  #block: { streamId: number; endStream: boolean; parts: Uint8Array[]; bytes: number } | undefined;
+
+  #nextStreamId = 1;
+  #lastPeerStreamId = 0;
+  #sendWindow = DEFAULT_WINDOW_BYTES;
+  #receiveWindow = CONNECTION_WINDOW_BYTES;
+  #uncredited = 0;
+  #heldBytes = 0;
+  #peerInitialWindow = DEFAULT_WINDOW_BYTES;
+  #peerMaxStreams = Number.POSITIVE_INFINITY;
+  /** How often output was taken: tells whether a stream's head can have left this process. */
+  #turns = 0;
+  #goawayReceived = false;
+  #goawaySent = false;
+  #idleControlFrames = 0;
+
+  constructor(role: H2Role, handler: H2Handler, allocate: Allocate) {
+    this.#role = role;
+    this.#handler = handler;
+    this.#out = new FrameWriter(allocate);
+    this.#prefaceLeft = role === "server" ? CLIENT_PREFACE.length : 0;
+    if (role === "client") this.#out.preface();
+    this.#out.settings([
+      role === "client" ? [SETTING.enablePush, 0] : [SETTING.maxConcurrentStreams, MAX_CONCURRENT_STREAMS],
+      [SETTING.initialWindowSize, STREAM_WINDOW_BYTES],
+      [SETTING.maxHeaderListSize, MAX_HEADER_LIST_BYTES],
+    ]);
+    this.#out.windowUpdate(0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES);
+  }
+
+  get streamCount(): number {
+    return this.#streams.size;
+  }
+
+  /** True while new streams may be opened (client role). */
+  get canOpen(): boolean {
+    return this.#state === "open" && !this.#goawayReceived && this.#streams.size < this.#peerMaxStreams;
+  }
+
+  /** Opens a stream (client role); undefined when the peer's limit or its GOAWAY forbids it. */
+  open(fields: RawHeaders, end: boolean): H2Stream | undefined {
+    if (!this.canOpen || this.#nextStreamId > 0x7fff_ffff) return undefined;
+    const stream = this.#newStream(this.#nextStreamId);
+    stream.openedInTurn = this.#turns;
+    this.#nextStreamId += 2;
+    this.sendHeaders(stream, fields, end);
+    return stream;
+  }
+
+  ping(payload: Uint8Array): void {
+    this.#out.ping(payload, false);
+    this.#announce();
+  }
+
+  /** Tells the peer that we take no new streams; running ones go on. */
+  goaway(): void {
+    if (this.#goawaySent || this.#state !== "open") return;
+    this.#goawaySent = true;
+    this.#out.goaway(this.#lastPeerStreamId, H2_ERROR.noError);
+    this.#announce();
+  }
+
+  takeOutput(): Uint8Array[] {
+    this.#announced = false;
+    this.#turns += 1;
+    return this.#out.take();
+  }
+
+  /** The transport below takes no more for now; streams hold back until `unblock`. */
+  block(): void {
+    this.#blocked = true;
+  }
+
+  unblock(): void {
+    this.#blocked = false;
+    this.#pump();
+  }
+
+  /** Lets streams go on after their output was taken. */
+  flushed(): void {
+    if (!this.#blocked && this.#waiting.size > 0) this.#pump();
+  }
+
+  /** The transport is gone: every stream ends. */
+  abandon(): void {
+    this.#state = "failed";
+    this.#endAll();
+  }
+
+  /** Bytes from the peer, in any portions. Never throws. */
+  receive(chunk: Uint8Array): void {
+    this.#receiving = true;
+    this.#consume(chunk);
+    this.#receiving = false;
+    if (this.#out.pendingBytes > 0) {
+      if (this.#blocked && this.#out.pendingBytes > MAX_STUCK_OUTPUT_BYTES) {
+        this.#fail(H2_ERROR.enhanceYourCalm, "peer does not read the answers it asks for");
+        return;
+      }
+      this.#announce();
+    }
+  }
+
+  // ---- StreamHost: what streams ask for ----
+
+  sendHeaders(stream: H2Stream, fields: RawHeaders, end: boolean): void {
+    this.#out.headers(stream.id, fields, end);
+    this.#announce();
+    if (!end) return;
+    this.#localEnd(stream);
+    stream.complete();
+  }
+
+  sendData(stream: H2Stream, chunk: Uint8Array): boolean {
+    if (stream.unsent.length > 0) {
+      stream.unsent.push(chunk);
+      return this.#holdBack(stream);
+    }
+    const sent = this.#sendSome(stream, chunk, chunk.length);
+    if (sent < chunk.length) {
+      stream.unsent.push(chunk.subarray(sent));
+      return this.#holdBack(stream);
+    }
+    return this.#out.pendingBytes < OUTPUT_HIGH_BYTES && !this.#blocked ? true : this.#holdBack(stream);
+  }
+
+  sendEnd(stream: H2Stream): void {
+    const trailers = stream.endWaits ?? [];
+    if (trailers.length > 0) this.#out.headers(stream.id, trailers, true);
+    else this.#out.endStream(stream.id);
+    this.#announce();
+    this.#localEnd(stream);
+    stream.complete();
+  }
+
+  sendReset(stream: H2Stream, code: number): void {
+    this.#out.rstStream(stream.id, code);
+    this.#announce();
+    this.#forget(stream);
+    stream.finish(code, false, true);
+  }
+
+  credit(stream: H2Stream, bytes: number): void {
+    stream.uncredited += bytes;
+    if (stream.remoteEnded || stream.dead || stream.uncredited < STREAM_WINDOW_BYTES / 2) return;
+    this.#out.windowUpdate(stream.id, stream.uncredited);
+    stream.receiveWindow += stream.uncredited;
+    stream.uncredited = 0;
+    this.#announce();
+  }
+
+  held(bytes: number): void {
+    this.#heldBytes += bytes;
+    if (bytes < 0) this.#refill();
+  }
+
+  // ---- sending ----
+
+  #holdBack(stream: H2Stream): boolean {
+    stream.writerWaits = true;
+    if (!stalled(stream)) this.#waiting.add(stream);
+    return false;
+  }
+
+  #sendSome(stream: H2Stream, chunk: Uint8Array, limit: number): number {
+    let sent = 0;
+    while (sent < limit) {
+      const bytes = Math.min(limit - sent, this.#out.maxFrameBytes, stream.sendWindow, this.#sendWindow);
+      if (bytes <= 0 || this.#blocked || this.#out.pendingBytes >= OUTPUT_HIGH_BYTES) break;
+      this.#out.data(stream.id, chunk, sent, sent + bytes);
+      sent += bytes;
+      stream.sendWindow -= bytes;
+      this.#sendWindow -= bytes;
+    }
+    if (sent > 0) this.#announce();
+    return sent;
+  }
+
+  /** Gives every waiting stream its turns until windows, transport or output limit stop it. */
+  #pump(): void {
+    let progress = true;
+    while (progress && this.#waiting.size > 0) {
+      progress = false;
+      for (const stream of [...this.#waiting]) {
+        if (this.#blocked || this.#out.pendingBytes >= OUTPUT_HIGH_BYTES) return;
+        if (this.#waiting.has(stream) && this.#turn(stream)) progress = true;
+      }
+    }
+  }
+
+  #turn(stream: H2Stream): boolean {
+    const chunk = stream.unsent[0];
+    if (chunk !== undefined) {
+      const sent = this.#sendSome(stream, chunk, Math.min(chunk.length, TURN_BYTES));
+      if (sent === chunk.length) stream.unsent.shift();
+      else stream.unsent[0] = chunk.subarray(sent);
+      if (stream.unsent.length > 0) {
+        this.#waiting.delete(stream);
+        if (!stalled(stream)) this.#waiting.add(stream);
+        return sent > 0;
+      }
+    }
+    this.#waiting.delete(stream);
+    if (stream.endWaits !== undefined && !stream.localEnded) this.sendEnd(stream);
+    else if (stream.writerWaits) {
+      stream.writerWaits = false;
+      stream.events?.onDrain();
+    }
+    return true;
+  }
+
+  #announce(): void {
+    if (this.#announced || this.#receiving) return;
+    this.#announced = true;
+    this.#handler.onOutput();
+  }
+
+  // ---- receiving ----
+
+  #consume(incoming: Uint8Array): void {
+    let chunk = incoming;
+    if (this.#pending !== undefined) {
+      const joined = new Uint8Array(this.#pending.length + incoming.length);
+      joined.set(this.#pending);
+      joined.set(incoming, this.#pending.length);
+      chunk = joined;
+      this.#pending = undefined;
+    }
+    let at = 0;
+    while (at < chunk.length && this.#state === "open") {
+      if (this.#prefaceLeft > 0) {
+        if ((chunk[at] as number) !== CLIENT_PREFACE.charCodeAt(CLIENT_PREFACE.length - this.#prefaceLeft)) {
+          this.#fail(H2_ERROR.protocolError, "no HTTP/2 preface");
+          return;
+        }
+        at += 1;
+        this.#prefaceLeft -= 1;
+        continue;
+      }
+      if (this.#dataLeft > 0) {
+        const bytes = Math.min(this.#dataLeft, chunk.length - at);
+        this.#dataBytes(chunk, at, at + bytes);
+        at += bytes;
+        continue;
+      }
+      if (chunk.length - at < FRAME_HEADER_BYTES) break;
+      const length = ((chunk[at] as number) << 16) | ((chunk[at + 1] as number) << 8) | (chunk[at + 2] as number);
+      const type = chunk[at + 3] as number;
+      if (length > DEFAULT_FRAME_BYTES) {
+        this.#fail(H2_ERROR.frameSizeError, `frame of ${length} bytes`);
+        return;
+      }
+      // DATA passes as it arrives; every other frame is handled whole.
+      const needed = type === FRAME.data ? this.#dataPrefixBytes(chunk, at, length) : length;
+      if (chunk.length - at < FRAME_HEADER_BYTES + needed) break;
+      const flags = chunk[at + 4] as number;
+      const streamId = readU32(chunk, at + 5) & 0x7fff_ffff;
+      at += FRAME_HEADER_BYTES;
+      this.#frame(type, flags, streamId, chunk, at, length);
+      at += needed;
+    }
+    if (at < chunk.length && this.#state === "open") this.#pending = chunk.subarray(at);
+  }
+
+  #dataPrefixBytes(chunk: Uint8Array, at: number, length: number): number {
+    return length > 0 && ((chunk[at + 4] as number) & FLAG.padded) !== 0 ? 1 : 0;
+  }
+
+  #frame(type: number, flags: number, streamId: number, chunk: Uint8Array, at: number, length: number): void {
+    if (this.#block !== undefined && (type !== FRAME.continuation || streamId !== this.#block.streamId)) {
+      this.#fail(H2_ERROR.protocolError, "header block interrupted");
+      return;
+    }
+    if (!this.#ready && type !== FRAME.settings) {
+      this.#fail(H2_ERROR.protocolError, "first frame is not SETTINGS");
+      return;
+    }
+    const end = at + length;
+    switch (type) {
+      case FRAME.data:
+        this.#onData(streamId, flags, chunk, at, length);
+        return;
+      case FRAME.headers:
+        this.#onHeaders(streamId, flags, chunk, at, end);
+        return;
+      case FRAME.continuation:
+        this.#onContinuation(flags, chunk, at, end);
+        return;
+      case FRAME.priority:
+        if (this.#controlFrame() && length !== 5) this.#fail(H2_ERROR.frameSizeError, "PRIORITY length");
+        return;
+      case FRAME.rstStream:
+        if (length !== 4 || streamId === 0) this.#fail(H2_ERROR.frameSizeError, "RST_STREAM length");
+        else if (this.#controlFrame()) this.#onReset(streamId, readU32(chunk, at));
+        return;
+      case FRAME.settings:
+        if (this.#controlFrame()) this.#onSettings(streamId, flags, chunk, at, length);
+        return;
+      case FRAME.ping:
+        if (length !== 8 || streamId !== 0) this.#fail(H2_ERROR.frameSizeError, "PING length");
+        else if ((flags & FLAG.ack) !== 0) this.#handler.onPingAck(chunk.slice(at, end));
+        else if (this.#controlFrame()) this.#out.ping(chunk.subarray(at, end), true);
+        return;
+      case FRAME.goaway:
+        if (length < 8 || streamId !== 0) this.#fail(H2_ERROR.frameSizeError, "GOAWAY length");
+        else this.#onGoaway(readU32(chunk, at) & 0x7fff_ffff, readU32(chunk, at + 4));
+        return;
+      case FRAME.windowUpdate:
+        if (length !== 4) this.#fail(H2_ERROR.frameSizeError, "WINDOW_UPDATE length");
+        else if (this.#controlFrame()) this.#onWindowUpdate(streamId, readU32(chunk, at) & 0x7fff_ffff);
+        return;
+      case FRAME.pushPromise:
+        this.#fail(H2_ERROR.protocolError, "PUSH_PROMISE");
+        return;
+      default:
+        // Unknown frame types are ignored (RFC 9113 section 4.1), but not without end.
+        this.#controlFrame();
+    }
+  }
+
+  /** Counts frames that carry no message; a peer that sends nothing else is not working but flooding. */
+  #controlFrame(): boolean {
+    this.#idleControlFrames += 1;
+    if (this.#idleControlFrames <= MAX_IDLE_CONTROL_FRAMES) return true;
+    this.#fail(H2_ERROR.enhanceYourCalm, "flood of control frames");
+    return false;
+  }
+
+  #onData(streamId: number, flags: number, chunk: Uint8Array, at: number, length: number): void {
+    const padded = (flags & FLAG.padded) !== 0;
+    const padding = padded && length > 0 ? (chunk[at] as number) : 0;
+    if (padded && padding >= length) {
+      this.#fail(H2_ERROR.protocolError, "padding longer than the frame");
+      return;
+    }
+    if (streamId === 0 || this.#isIdle(streamId)) {
+      this.#fail(H2_ERROR.protocolError, "DATA on an idle stream");
+      return;
+    }
+    this.#receiveWindow -= length;
+    if (this.#receiveWindow < 0) {
+      this.#fail(H2_ERROR.flowControlError, "connection window overrun");
+      return;
+    }
+    if (length === 0) this.#controlFrame();
+    else this.#idleControlFrames = 0;
+    this.#uncredited += length;
+    this.#refill();
+    let stream = this.#streams.get(streamId);
+    if (stream !== undefined && (stream.remoteEnded || !stream.headReceived)) {
+      this.#resetStream(stream, stream.remoteEnded ? H2_ERROR.streamClosed : H2_ERROR.protocolError);
+      stream = undefined;
+    }
+    if (stream !== undefined) {
+      stream.receiveWindow -= length;
+      if (stream.receiveWindow < 0) {
+        this.#resetStream(stream, H2_ERROR.flowControlError);
+        stream = undefined;
+      } else if (padded) this.credit(stream, padding + 1);
+    }
+    // Bytes for a stream we have forgotten (reset by us a moment ago) are skipped.
+    this.#dataStream = stream;
+    this.#dataLeft = padded ? length - 1 : length;
+    this.#dataPadding = padding;
+    this.#dataEnds = (flags & FLAG.endStream) !== 0;
+    if (this.#dataLeft === 0) this.#dataDone();
+  }
+
+  #dataBytes(chunk: Uint8Array, from: number, to: number): void {
+    const payload = Math.min(to - from, Math.max(0, this.#dataLeft - this.#dataPadding));
+    const stream = this.#dataStream;
+    this.#dataLeft -= to - from;
+    if (payload > 0 && stream !== undefined && !stream.dead) stream.receive(chunk.subarray(from, from + payload));
+    if (this.#dataLeft === 0) this.#dataDone();
+  }
+
+  #dataDone(): void {
+    const stream = this.#dataStream;
+    this.#dataStream = undefined;
+    if (this.#dataEnds && stream !== undefined && !stream.dead) this.#remoteEnd(stream, []);
+  }
+
+  #onHeaders(streamId: number, flags: number, chunk: Uint8Array, at: number, end: number): void {
+    let from = at;
+    let to = end;
+    if ((flags & FLAG.padded) !== 0) {
+      to -= from < to ? (chunk[from] as number) : 1;
+      from += 1;
+    }
+    if ((flags & FLAG.priority) !== 0) from += 5;
+    const ours = this.#role === "client" ? this.#nextStreamId > streamId : true;
+    if (from > to || streamId === 0 || streamId % 2 === 0 || !ours) {
+      this.#fail(H2_ERROR.protocolError, "bad HEADERS frame");
+      return;
+    }
+    const endStream = (flags & FLAG.endStream) !== 0;
+    this.#idleControlFrames = 0;
+    if ((flags & FLAG.endHeaders) !== 0) this.#headerBlock(streamId, endStream, chunk, from, to);
+    else this.#block = { streamId, endStream, parts: [chunk.slice(from, to)], bytes: to - from };
+  }
+
+  #onContinuation(flags: number, chunk: Uint8Array, at: number, end: number): void {
+    const block = this.#block;
+    if (block === undefined) {
+      this.#fail(H2_ERROR.protocolError, "CONTINUATION without HEADERS");
+      return;
+    }
+    block.parts.push(chunk.slice(at, end));
+    // The frame's own cost counts too, so that empty frames cannot go on for ever.
+    block.bytes += end - at + FRAME_HEADER_BYTES;
+    if (block.bytes > MAX_HEADER_BLOCK_BYTES) {
+      this.#fail(H2_ERROR.enhanceYourCalm, "header block too large");
+      return;
+    }
+    if ((flags & FLAG.endHeaders) === 0) return;
+    this.#block = undefined;
+    const whole = new Uint8Array(block.parts.reduce((bytes, part) => bytes + part.length, 0));
+    let offset = 0;
+    for (const part of block.parts) {
+      whole.set(part, offset);
+      offset += part.length;
+    }
+    this.#headerBlock(block.streamId, block.endStream, whole, 0, whole.length);
+  }
+
+  #headerBlock(streamId: number, endStream: boolean, block: Uint8Array, from: number, to: number): void {
+    // Every block is decoded, even one that is then refused: the table must stay in step.
+    const result = this.#hpack.decode(block, from, to);
+    if (result.kind === "malformed") {
+      this.#fail(H2_ERROR.compressionError, result.reason);
+      return;
+    }
+    const known = this.#streams.get(streamId);
+    if (known !== undefined) {
+      if (result.kind === "too-large") this.#resetStream(known, H2_ERROR.enhanceYourCalm);
+      else this.#laterHeaders(known, result.fields, endStream);
+    } else if (this.#role === "server" && streamId > this.#lastPeerStreamId) {
+      this.#lastPeerStreamId = streamId;
+      if (result.kind === "too-large") this.#out.rstStream(streamId, H2_ERROR.enhanceYourCalm);
+      else this.#request(streamId, result.fields, endStream);
+    }
+    // Otherwise: headers of a stream we have already forgotten.
+  }
+
+  #request(streamId: number, fields: string[], endStream: boolean): void {
+    if (this.#goawaySent || this.#streams.size >= MAX_CONCURRENT_STREAMS) {
+      this.#out.rstStream(streamId, H2_ERROR.refusedStream);
+      return;
+    }
+    if (!validateRequest(fields)) {
+      this.#out.rstStream(streamId, H2_ERROR.protocolError);
+      return;
+    }
+    const stream = this.#newStream(streamId);
+    stream.headReceived = true;
+    this.#handler.onRequest(stream, fields, endStream);
+    if (endStream) this.#remoteEnd(stream, []);
+  }
+
+  #laterHeaders(stream: H2Stream, fields: string[], endStream: boolean): void {
+    if (stream.remoteEnded) {
+      this.#resetStream(stream, H2_ERROR.streamClosed);
+    } else if (stream.headReceived) {
+      if (endStream && validateTrailers(fields)) this.#remoteEnd(stream, fields);
+      else this.#resetStream(stream, H2_ERROR.protocolError);
+    } else if (!validateResponse(fields)) {
+      this.#resetStream(stream, H2_ERROR.protocolError);
+    } else if (isInformational(fields)) {
+      if (endStream) this.#resetStream(stream, H2_ERROR.protocolError);
+      else stream.events?.onInformational(fields);
+    } else {
+      stream.headReceived = true;
+      stream.events?.onHead(fields);
+      if (endStream && !stream.dead) this.#remoteEnd(stream, []);
+    }
+  }
+
+  #onReset(streamId: number, code: number): void {
+    if (this.#isIdle(streamId)) {
+      this.#fail(H2_ERROR.protocolError, "RST_STREAM on an idle stream");
+      return;
+    }
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) return;
+    this.#forget(stream);
+    stream.finish(code, true, code !== H2_ERROR.refusedStream);
+  }
+
+  #onSettings(streamId: number, flags: number, chunk: Uint8Array, at: number, length: number): void {
+    const ack = (flags & FLAG.ack) !== 0;
+    if (streamId !== 0 || (ack ? length !== 0 : length % 6 !== 0)) {
+      this.#fail(H2_ERROR.frameSizeError, "SETTINGS length");
+      return;
+    }
+    if (ack) return;
+    for (let i = at; i < at + length; i += 6) {
+      const id = ((chunk[i] as number) << 8) | (chunk[i + 1] as number);
+      if (!this.#setting(id, readU32(chunk, i + 2))) return;
+    }
+    this.#out.settingsAck();
+    if (!this.#ready) {
+      this.#ready = true;
+      this.#handler.onReady();
+    }
+    this.#pump();
+  }
+
+  #setting(id: number, value: number): boolean {
+    switch (id) {
+      case SETTING.initialWindowSize: {
+        if (value > MAX_WINDOW_BYTES) {
+          this.#fail(H2_ERROR.flowControlError, "initial window too large");
+          return false;
+        }
+        const change = value - this.#peerInitialWindow;
+        this.#peerInitialWindow = value;
+        for (const stream of this.#streams.values()) {
+          stream.sendWindow += change;
+          if (stream.unsent.length > 0) this.#waiting.add(stream);
+        }
+        return true;
+      }
+      case SETTING.maxFrameSize:
+        if (value < DEFAULT_FRAME_BYTES || value > 0xff_ffff) {
+          this.#fail(H2_ERROR.protocolError, "frame size setting");
+          return false;
+        }
+        // Longer frames would save headers of nine bytes and cost fairness between streams.
+        this.#out.maxFrameBytes = DEFAULT_FRAME_BYTES;
+        return true;
+      case SETTING.maxConcurrentStreams:
+        this.#peerMaxStreams = value;
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  #onGoaway(lastStreamId: number, code: number): void {
+    this.#goawayReceived = true;
+    if (this.#role === "client") {
+      for (const stream of [...this.#streams.values()]) {
+        if (stream.id <= lastStreamId) continue;
+        this.#forget(stream);
+        stream.finish(H2_ERROR.refusedStream, true, false);
+      }
+    }
+    this.#handler.onGoaway(code);
+  }
+
+  #onWindowUpdate(streamId: number, bytes: number): void {
+    if (streamId === 0) {
+      this.#sendWindow += bytes;
+      if (bytes === 0 || this.#sendWindow > MAX_WINDOW_BYTES) {
+        this.#fail(H2_ERROR.flowControlError, "connection window");
+        return;
+      }
+      this.#pump();
+      return;
+    }
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) {
+      if (this.#isIdle(streamId)) this.#fail(H2_ERROR.protocolError, "WINDOW_UPDATE on an idle stream");
+      return;
+    }
+    stream.sendWindow += bytes;
+    if (bytes === 0 || stream.sendWindow > MAX_WINDOW_BYTES) this.#resetStream(stream, H2_ERROR.flowControlError);
+    else if (stream.unsent.length > 0) {
+      this.#waiting.add(stream);
+      this.#turn(stream);
+    }
+  }
+
+  // ---- streams and the connection's life ----
+
+  #newStream(id: number): H2Stream {
+    const stream = new H2Stream(id, this, { send: this.#peerInitialWindow, receive: STREAM_WINDOW_BYTES });
+    this.#streams.set(id, stream);
+    return stream;
+  }
+
+  #isIdle(streamId: number): boolean {
+    return this.#role === "client" ? streamId >= this.#nextStreamId : streamId > this.#lastPeerStreamId;
+  }
+
+  #localEnd(stream: H2Stream): void {
+    stream.localEnded = true;
+    this.#waiting.delete(stream);
+    if (stream.remoteEnded) this.#forget(stream);
+  }
+
+  #remoteEnd(stream: H2Stream, trailers: RawHeaders): void {
+    if (stream.localEnded) this.#forget(stream);
+    stream.receiveEnd(trailers);
+  }
+
+  #resetStream(stream: H2Stream, code: number): void {
+    this.#out.rstStream(stream.id, code);
+    this.#forget(stream);
+    stream.finish(code, false, true);
+  }
+
+  #forget(stream: H2Stream): void {
+    this.#streams.delete(stream.id);
+    this.#waiting.delete(stream);
+  }
+
+  /** Gives the connection window back as long as paused streams hold less than their budget. */
+  #refill(): void {
+    if (this.#uncredited < CONNECTION_WINDOW_BYTES / 2 || this.#heldBytes > HELD_BUDGET_BYTES) return;
+    this.#out.windowUpdate(0, this.#uncredited);
+    this.#receiveWindow += this.#uncredited;
+    this.#uncredited = 0;
+    this.#announce();
+  }
+
+  #fail(code: number, reason: string): void {
+    if (this.#state === "failed") return;
+    this.#state = "failed";
+    this.#out.goaway(this.#lastPeerStreamId, code);
+    this.#endAll();
+    this.#handler.onFatal(code, reason);
+  }
+
+  #endAll(): void {
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    this.#waiting.clear();
+    for (const stream of streams) stream.finish(H2_ERROR.internalError, false, stream.openedInTurn !== this.#turns);
+  }
+}
+
+/** True when only a WINDOW_UPDATE for this stream can let it go on. */
+function stalled(stream: H2Stream): boolean {
+  return stream.unsent.length > 0 && stream.sendWindow <= 0;
+}
+
+function readU32(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) * 0x100_0000 +
+      ((bytes[at + 1] as number) << 16) +
+      ((bytes[at + 2] as number) << 8) +
+      (bytes[at + 3] as number)) >>>
+    0
+  );
+}
