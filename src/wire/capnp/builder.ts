@@ -2,8 +2,6 @@
 // Objects lie in the order in which they are created. Creating a struct, then filling its fields in the order of the
 // schema, gives the same bytes as the Go library does.
 
-import { writeByteString } from "./byte-string.ts";
-
 const WORD_BYTES = 8;
 /** Framing header of a message with one segment. */
 const HEADER_BYTES = 8;
@@ -13,6 +11,8 @@ const MAX_UTF8_BYTES_PER_CHAR = 3;
 const LIST_OF_BYTES = 2;
 const LIST_OF_POINTERS = 6;
 const LIST_OF_STRUCTS = 7;
+
+const QUESTION_MARK = 0x3f;
 
 const encoder = new TextEncoder();
 
@@ -200,4 +200,15 @@ function writeText(message: MessageBuilder, pointerAt: number, text: string): vo
 
 function wordsFor(byteCount: number): number {
   return Math.ceil(byteCount / WORD_BYTES);
+}
+
+/**
+ * Writes one byte per char. A char above U+00FF has no byte and becomes `?`: cutting it to eight bits could forge a
+ * line break or a separator.
+ */
+function writeByteString(bytes: Uint8Array, start: number, text: string): void {
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    bytes[start + i] = code > 0xff ? QUESTION_MARK : code;
+  }
 }

@@ -2,7 +2,7 @@
 // Source: Cap'n Proto encoding specification; the structs that use it: protocol: section 3.4.
 // Everything here may throw DecodeError; callers come in through `decodeTotally`.
 
-import { readByteString } from "./byte-string.ts";
+import { decodeLatin1 } from "../latin1.ts";
 import { DecodeError } from "./decoded.ts";
 
 /** Pointers followed below the root before a message counts as hostile; the limit of the reference implementation. */
@@ -218,7 +218,7 @@ export class StructReader {
     const length = this.#textLength(index);
     if (length === 0) return "";
     const { target, start } = this.#message;
-    return readByteString(target.bytes, start, start + length);
+    return decodeLatin1(target.bytes, start, start + length);
   }
 
   /** A copy of the bytes; empty by default. */
