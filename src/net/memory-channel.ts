@@ -61,7 +61,8 @@ class MemoryChannel implements ByteChannel {
     if (this.#closed) return;
     this.#close(error);
     const peer = this.#peer;
-    queueMicrotask(() => peer?.#close(new TunnelError("channel.reset", "Connection reset by peer")));
+    if (peer === undefined) return;
+    queueMicrotask(() => peer.#close(new TunnelError("channel.reset", "Connection reset by peer")));
   }
 
   pause(): void {
@@ -98,7 +99,7 @@ class MemoryChannel implements ByteChannel {
     }
     if (this.#closed) return;
     const peer = this.#peer;
-    if (peer?.#writerWaits === true && this.#incomingBytes < MEMORY_CHANNEL_BUFFER_BYTES) {
+    if (peer !== undefined && peer.#writerWaits && this.#incomingBytes < MEMORY_CHANNEL_BUFFER_BYTES) {
       peer.#writerWaits = false;
       peer.#events?.onDrain();
     }
@@ -106,7 +107,7 @@ class MemoryChannel implements ByteChannel {
       this.#endDelivered = true;
       events.onEnd(this.#trailers);
     }
-    if (this.#endDelivered && this.#ended && peer?.#endDelivered === true) {
+    if (peer !== undefined && this.#endDelivered && this.#ended && peer.#endDelivered) {
       this.#close(undefined);
       peer.#close(undefined);
     }

@@ -13,8 +13,16 @@ export function decodeLatin1(bytes: Uint8Array, start: number, end: number): str
   return text;
 }
 
-/** Writes a byte string at `offset` and returns the offset behind it. Chars above U+00FF lose their upper bits. */
+const QUESTION_MARK = 0x3f;
+
+/**
+ * Writes a byte string at `offset` and returns the offset behind it. A char above U+00FF, which is no byte, becomes
+ * `?`: cut to eight bits it could turn into a line break.
+ */
 export function writeLatin1(text: string, target: Uint8Array, offset: number): number {
-  for (let i = 0; i < text.length; i++) target[offset + i] = text.charCodeAt(i);
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    target[offset + i] = code > 0xff ? QUESTION_MARK : code;
+  }
   return offset + text.length;
 }

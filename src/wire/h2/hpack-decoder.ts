@@ -21,7 +21,7 @@ export class HpackDecoder {
   #scratch = new Uint8Array(1024);
   #at = 0;
   #end = 0;
-  #block = new Uint8Array(0);
+  #block: Uint8Array = new Uint8Array(0);
   #reason: string | undefined;
 
   /** `maxListBytes`: bound on one block's names and values plus 32 a field (SETTINGS_MAX_HEADER_LIST_SIZE). */

@@ -222,7 +222,12 @@ describe("a conversation", () => {
     const log: string[] = [];
     const stream = clientSide.open([...REQUEST, "x-long", "w".repeat(50_000)], false);
     let bytes = 0;
-    stream?.listen({ ...logger(log), onData: (chunk) => void (bytes += chunk.length) });
+    stream?.listen({
+      ...logger(log),
+      onData: (chunk) => {
+        bytes += chunk.length;
+      },
+    });
     stream?.write(new Uint8Array(70_000));
     stream?.end([]);
     drive();
