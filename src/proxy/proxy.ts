@@ -43,7 +43,7 @@ export function createProxy(deps: {
       refuseUnread(stream, 502, deps.observer);
       return;
     }
-    const route = deps.router()(request.authority, request.path);
+    const route = deps.route(request.authority, request.path);
     if ("kind" in route) {
       deps.log.debug("Request refused: its dot segments could reach another rule", { path: request.path });
       refuseUnread(stream, 400, deps.observer);

@@ -1,0 +1,140 @@
+import type { Clock, Random } from "../core/clock.ts";
+import type { ConnectorId } from "../core/ids.ts";
+import type { Logger } from "../core/log.ts";
+import { createConnectorMetrics } from "../ops/connector-metrics.ts";
+import { type MetricsServer, startMetricsServer } from "../ops/metrics-server.ts";
+import { createProxy } from "../proxy/proxy.ts";
+import type { SlotEnd } from "../supervisor/plan.ts";
+import { startSupervisor } from "../supervisor/runner.ts";
+import { type DialTarget, FEATURE_HEADER_CASE, type Transport } from "../transport/port.ts";
+import { createConnect } from "./connection.ts";
+import { goArch, type TunnelIdentity } from "./identity.ts";
+import type { RouteTable } from "./routes.ts";
+
+/** Features every connector of ours announces (protocol: section 4.8). */
+const FEATURES = ["serialized_headers", FEATURE_HEADER_CASE] as const;
+
+export interface ConnectorOptions {
+  readonly identity: TunnelIdentity;
+  readonly connectorId: ConnectorId;
+  readonly targets: readonly DialTarget[];
+  readonly transport: Transport;
+  readonly routes: RouteTable;
+  /** Connections wanted; as many as there are edge addresses at most. */
+  readonly haConnections: number;
+  /** Cap on the doublings of the wait between attempts. */
+  readonly retries: number;
+  readonly gracePeriodMs: number;
+  readonly rpcTimeoutMs: number;
+  /** Where metrics are served; undefined = the known ports, `off` = nowhere. */
+  readonly metrics: { readonly host: string; readonly port: number } | "off" | undefined;
+  readonly version: string;
+  /** Where the connector runs, as Node spells it. */
+  readonly platform: string;
+  readonly arch: string;
+}
+
+export interface ConnectorDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
+
+export interface Connector {
+  /** Resolves when all is over: undefined after a stop, else why going on would be useless. Never rejects. */
+  readonly finished: Promise<SlotEnd | undefined>;
+  /** Resolves at the first registration; never when there is none. */
+  readonly ready: Promise<void>;
+  /** `host:port` of the metrics server; undefined when it is off. */
+  readonly metricsAddress: string | undefined;
+  /** Unregisters, lets running requests finish, ends. */
+  stop(): void;
+  /** Ends now. */
+  stopNow(): void;
+}
+
+/**
+ * Starts a connector: services first, so that the first request finds them; then metrics; then the connections.
+ * Rejects when a service or the metrics address cannot be had.
+ */
+export async function startConnector(options: ConnectorOptions, deps: ConnectorDeps): Promise<Connector> {
+  const { clock, log } = deps;
+  const metrics = createConnectorMetrics();
+  const live = new Set<number>();
+  const ready = Promise.withResolvers<void>();
+  await options.routes.start();
+
+  let server: MetricsServer | undefined;
+  if (options.metrics !== "off") {
+    server = await startMetricsServer(
+      {
+        registry: metrics.registry,
+        connectorId: options.connectorId,
+        readyConnections: () => live.size,
+        quickTunnelHostname: "",
+      },
+      options.metrics,
+    );
+    log.info(`Starting metrics server on ${server.address}/metrics`);
+  }
+
+  const supervisor = startSupervisor({
+    haConnections: options.haConnections,
+    addresses: options.targets.length,
+    retries: options.retries,
+    clock,
+    random: deps.random,
+    onWait: (slot, delayMs) => {
+      if (delayMs >= 1) log.info(`Retrying connection in ${formatWait(delayMs)}`, { connIndex: slot, event: 0 });
+    },
+    connect: createConnect({
+      transport: options.transport,
+      targets: options.targets,
+      identity: options.identity,
+      info: {
+        connectorId: options.connectorId,
+        version: options.version,
+        arch: goArch(options.platform, options.arch),
+        features: FEATURES,
+      },
+      clock,
+      log,
+      rpcTimeoutMs: options.rpcTimeoutMs,
+      gracePeriodMs: options.gracePeriodMs,
+      proxy: createProxy({ route: options.routes.route, log, observer: metrics }),
+      localConfiguration: () => options.routes.describe(),
+      observer: {
+        registered: (connIndex, location) => {
+          live.add(connIndex);
+          metrics.registered(connIndex, location);
+          ready.resolve();
+        },
+        unregistered: (connIndex) => {
+          live.delete(connIndex);
+          metrics.unregistered(connIndex);
+        },
+        registrationFailed: (error) => metrics.registrationFailed(error),
+      },
+    }),
+  });
+
+  return {
+    ready: ready.promise,
+    metricsAddress: server?.address,
+    stop: () => supervisor.stop(),
+    stopNow: () => supervisor.stopNow(),
+    finished: supervisor.finished.then(async (end) => {
+      await options.routes.close();
+      log.info("Tunnel server stopped");
+      if (server !== undefined) {
+        await server.close();
+        log.info("Metrics server stopped");
+      }
+      return end;
+    }),
+  };
+}
+
+function formatWait(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)}ms` : `${(ms / 1000).toFixed(1)}s`;
+}
