@@ -8,14 +8,18 @@ import type { Connection, DialAddress, DialOptions, Listener, ListenOptions } fr
 /** A channel on a `node:net` or `node:tls` socket: what Deno runs on, and Bun where its own API falls short. */
 class NodeChannel implements ByteChannel {
   readonly #socket: net.Socket;
+  /** The TCP socket below TLS, where the runtime lets us have it; else the same as `#socket`. */
+  readonly #plain: net.Socket;
   #events: ChannelEvents | undefined;
   #ended = false;
   #peerEnded = false;
   #failure: TunnelError | undefined;
   #closed = false;
 
-  constructor(socket: net.Socket) {
+  constructor(socket: net.Socket, plain: net.Socket) {
     this.#socket = socket;
+    this.#plain = plain;
+    socket.allowHalfOpen = true;
     socket.pause();
     socket.on("data", (chunk: Uint8Array) => this.#events?.onData(chunk));
     socket.on("end", () => {
@@ -49,10 +53,11 @@ class NodeChannel implements ByteChannel {
   abort(error: TunnelError): void {
     if (this.#closed) return;
     this.#failure ??= error;
-    // Deno's sockets have no reset; a plain close is the nearest there.
-    if (typeof this.#socket.resetAndDestroy === "function" && !(this.#socket instanceof tls.TLSSocket)) {
-      this.#socket.resetAndDestroy();
-    } else this.#socket.destroy();
+    // A reset, so that the peer cannot take the cut for a proper end. Where there is none, closing is the nearest.
+    if (typeof this.#plain.resetAndDestroy === "function" && !(this.#plain instanceof tls.TLSSocket)) {
+      this.#plain.resetAndDestroy();
+    }
+    this.#socket.destroy();
   }
 
   pause(): void {
@@ -137,7 +142,7 @@ export function listenNode(options: ListenOptions): Promise<Listener> {
           if (count(socket)) options.onConnection(adopt(socket, socket));
         })
       : tls.createServer(
-          { ...options.tls, handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS },
+          { ...options.tls, allowHalfOpen: true, handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS },
           (socket) => {
             socket.setNoDelay(true);
             options.onConnection(adopt(socket, socket));
@@ -158,7 +163,11 @@ export function listenNode(options: ListenOptions): Promise<Listener> {
       resolve({
         host: options.host,
         port,
-        close: () => new Promise((closed) => void server.close(() => closed())),
+        // The callback of `close` waits for every open connection; the port is free before.
+        close: () => {
+          server.close();
+          return Promise.resolve();
+        },
       });
     });
   });
@@ -166,7 +175,7 @@ export function listenNode(options: ListenOptions): Promise<Listener> {
 
 function adopt(socket: net.Socket, plain: net.Socket): Connection {
   return {
-    channel: new NodeChannel(socket),
+    channel: new NodeChannel(socket, plain),
     remoteIp: plain.remoteAddress ?? "",
     remotePort: plain.remotePort ?? 0,
     localIp: plain.localAddress,
