@@ -97,9 +97,9 @@ class MemoryChannel implements ByteChannel {
       this.#incomingBytes -= chunk.length;
       events.onData(chunk);
     }
-    if (this.#closed) return;
     const peer = this.#peer;
-    if (peer !== undefined && peer.#writerWaits && this.#incomingBytes < MEMORY_CHANNEL_BUFFER_BYTES) {
+    if (this.#closed || peer === undefined) return;
+    if (peer.#writerWaits && this.#incomingBytes < MEMORY_CHANNEL_BUFFER_BYTES) {
       peer.#writerWaits = false;
       peer.#events?.onDrain();
     }
@@ -107,7 +107,7 @@ class MemoryChannel implements ByteChannel {
       this.#endDelivered = true;
       events.onEnd(this.#trailers);
     }
-    if (peer !== undefined && this.#endDelivered && this.#ended && peer.#endDelivered) {
+    if (this.#endDelivered && this.#ended && peer.#endDelivered) {
       this.#close(undefined);
       peer.#close(undefined);
     }

@@ -29,7 +29,7 @@ export interface ProxyObserver {
 
 /** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
 export function createProxy(deps: {
-  router: () => Router;
+  route: Router;
   log: Logger;
   observer: ProxyObserver;
 }): (stream: IncomingStream) => void {
