@@ -7,5 +7,8 @@ import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
  * Rejects with `dial.failed`, `dial.tls` or `aborted`.
  */
 export function dial(address: DialAddress, options: DialOptions = {}): Promise<Connection> {
-  return typeof Bun === "undefined" ? dialNode(address, options) : dialBun(address, options);
+  // Bun's own sockets cannot put TLS on a connection that has already carried the proxy's conversation.
+  return typeof Bun === "undefined" || options.proxy !== undefined
+    ? dialNode(address, options)
+    : dialBun(address, options);
 }

@@ -2,6 +2,8 @@ import net from "node:net";
 import tls from "node:tls";
 import { TunnelError } from "../core/errors.ts";
 import { type ByteChannel, type ChannelEvents, NO_TRAILERS } from "./channel.ts";
+import { createProxyHandshake, type ProxyStep } from "./proxy-handshake.ts";
+import type { ProxySettings } from "./proxy-settings.ts";
 import { closedByPeer, DIAL_TIMEOUT_MS, dialError, HANDSHAKE_TIMEOUT_MS, listenError } from "./socket-errors.ts";
 import type { Connection, DialAddress, DialOptions, Listener, ListenOptions } from "./sockets.ts";
 
@@ -75,52 +77,110 @@ class NodeChannel implements ByteChannel {
   }
 }
 
-/** Dials with Node's sockets; same contract as `dial` in dial.ts. */
-export function dialNode(address: DialAddress, options: DialOptions): Promise<Connection> {
-  return new Promise((resolve, reject) => {
-    let connected = false;
-    const plain = "path" in address ? net.connect({ path: address.path }) : net.connect({ ...address, noDelay: true });
+/** Dials with Node's sockets, through a proxy when one is given; same contract as `dial` in dial.ts. */
+export async function dialNode(address: DialAddress, options: DialOptions): Promise<Connection> {
+  const timeoutMs = options.timeoutMs ?? DIAL_TIMEOUT_MS;
+  const attempt = new DialAttempt(address, options);
+  const timer = setTimeout(() => attempt.fail(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+  const onAbort = (): void => attempt.fail(new TunnelError("aborted", "Dial aborted"));
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  if (options.signal?.aborted === true) onAbort();
+  try {
+    return await attempt.run();
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** The steps of one dial: TCP, then the proxy's conversation, then TLS. Failing destroys what there is so far. */
+class DialAttempt {
+  readonly #address: DialAddress;
+  readonly #options: DialOptions;
+  readonly #failed = Promise.withResolvers<never>();
+  #plain: net.Socket | undefined;
+  #phase: "connect" | "tls" = "connect";
+
+  constructor(address: DialAddress, options: DialOptions) {
+    this.#address = address;
+    this.#options = options;
+    this.#failed.promise.catch(() => {});
+  }
+
+  fail(cause: unknown): void {
+    this.#plain?.destroy();
+    this.#failed.reject(cause instanceof TunnelError ? cause : dialError(this.#address, cause, this.#phase));
+  }
+
+  async run(): Promise<Connection> {
+    const { proxy, tls: secure } = this.#options;
+    const first = proxy === undefined ? this.#address : { host: proxy.host, port: proxy.port };
+    const plain = "path" in first ? net.connect({ path: first.path }) : net.connect({ ...first, noDelay: true });
+    this.#plain = plain;
     plain.allowHalfOpen = true;
-    const socket =
-      options.tls === undefined
-        ? plain
-        : tls.connect({
-            socket: plain,
-            servername: options.tls.serverName,
-            rejectUnauthorized: options.tls.verify !== false,
-            ...(options.tls.ca === undefined ? {} : { ca: options.tls.ca }),
-          });
-    const timeoutMs = options.timeoutMs ?? DIAL_TIMEOUT_MS;
-    const timer = setTimeout(() => fail(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-    const settle = (): void => {
-      clearTimeout(timer);
-      options.signal?.removeEventListener("abort", onAbort);
-      socket.off("error", fail);
-      plain.off("error", fail);
-    };
-    const fail = (cause: unknown): void => {
-      settle();
-      socket.on("error", () => {});
-      plain.on("error", () => {});
-      socket.destroy();
-      plain.destroy();
-      reject(cause instanceof TunnelError ? cause : dialError(address, cause, connected ? "tls" : "connect"));
-    };
-    const onAbort = (): void => fail(new TunnelError("aborted", "Dial aborted"));
-    socket.on("error", fail);
-    if (plain !== socket) plain.on("error", fail);
-    if (options.signal?.aborted === true) return onAbort();
-    options.signal?.addEventListener("abort", onAbort, { once: true });
-    plain.once("connect", () => {
-      connected = true;
-      const keepAliveMs = options.keepAliveMs ?? 30_000;
-      if (keepAliveMs > 0) plain.setKeepAlive(true, keepAliveMs);
+    const onError = (cause: unknown): void => this.fail(cause);
+    plain.on("error", onError);
+    await this.#event(plain, "connect");
+    const keepAliveMs = this.#options.keepAliveMs ?? 30_000;
+    if (keepAliveMs > 0) plain.setKeepAlive(true, keepAliveMs);
+    if (proxy !== undefined && !("path" in this.#address)) await this.#passProxy(plain, proxy, this.#address);
+    if (secure === undefined) {
+      plain.off("error", onError);
+      return adopt(plain, plain);
+    }
+    this.#phase = "tls";
+    const socket = tls.connect({
+      socket: plain,
+      servername: secure.serverName,
+      rejectUnauthorized: secure.verify !== false,
+      ...(secure.ca === undefined ? {} : { ca: secure.ca }),
     });
-    socket.once(options.tls === undefined ? "connect" : "secureConnect", () => {
-      settle();
-      resolve(adopt(socket, plain));
+    socket.on("error", onError);
+    await this.#event(socket, "secureConnect");
+    socket.off("error", onError);
+    plain.off("error", onError);
+    return adopt(socket, plain);
+  }
+
+  #event(socket: net.Socket, name: "connect" | "secureConnect"): Promise<void> {
+    const happened = new Promise<void>((resolve) => void socket.once(name, () => resolve()));
+    return Promise.race([happened, this.#failed.promise]);
+  }
+
+  async #passProxy(socket: net.Socket, proxy: ProxySettings, target: { host: string; port: number }): Promise<void> {
+    const handshake = createProxyHandshake(proxy, target.host, target.port);
+    const onEnd = (): void => this.fail(new Error("the proxy closed the connection"));
+    const open = new Promise<void>((resolve, reject) => {
+      const act = (step: ProxyStep): void => {
+        switch (step.kind) {
+          case "send":
+            socket.write(step.bytes);
+            return;
+          case "wait":
+            return;
+          case "failed":
+            reject(step.error);
+            return;
+          case "open":
+            socket.off("data", onData);
+            socket.pause();
+            if (step.rest.length > 0) socket.unshift(step.rest);
+            resolve();
+        }
+      };
+      const onData = (bytes: Uint8Array): void => act(handshake.receive(bytes));
+      socket.on("data", onData);
+      socket.once("end", onEnd);
+      act(handshake.start());
     });
-  });
+    try {
+      await Promise.race([open, this.#failed.promise]);
+    } catch (error) {
+      this.fail(error);
+      throw error;
+    }
+    socket.off("end", onEnd);
+  }
 }
 
 /** Listens with Node's sockets; same contract as `listen` in listen.ts. */

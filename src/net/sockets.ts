@@ -1,4 +1,5 @@
 import type { ByteChannel } from "./channel.ts";
+import type { ProxySettings } from "./proxy-settings.ts";
 
 /** A connected socket, and what the system says about its two ends. */
 export interface Connection {
@@ -25,6 +26,8 @@ export interface DialOptions {
   /** Bound on TCP connect and TLS handshake together, in ms. @default 15_000 */
   readonly timeoutMs?: number;
   readonly tls?: DialTls;
+  /** Goes through this proxy; it is told the host name, so that names resolve on its side. */
+  readonly proxy?: ProxySettings | undefined;
   /** Idle time before the system probes a silent peer, in ms; 0 = off. @default 30_000 */
   readonly keepAliveMs?: number;
 }
