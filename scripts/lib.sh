@@ -1,0 +1,99 @@
+# Read by the commands in this folder with `.`; not run by itself. POSIX sh: a fresh machine has no more.
+# Needs git, Node 20 or newer and npm; everything else comes from the committed package-lock.json.
+
+set -eu
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+cd "$ROOT"
+
+BUN=$ROOT/node_modules/.bin/bun
+DENO=$ROOT/node_modules/.bin/deno
+BIOME=$ROOT/node_modules/.bin/biome
+
+# What the tests call beside our own binary, as `command:debian-package`. The one place to add to.
+TEST_COMMANDS="curl:curl openssl:openssl"
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s\n' "$*" >&2; }
+die() {
+  warn "error: $*"
+  exit 1
+}
+
+# Installs the locked npm packages once per content of package-lock.json; afterwards this costs a few milliseconds.
+# Install scripts of packages stay off: npm 10 runs them, npm 11 refuses to, and only two of them are needed.
+ensure_packages() {
+  installed=node_modules/.installed-package-lock.json
+  if ! cmp -s package-lock.json "$installed"; then
+    command -v node >/dev/null || die "node is missing: install Node.js 20 or newer"
+    command -v npm >/dev/null || die "npm is missing: install npm 10 or newer"
+    say "installing npm packages"
+    npm ci --ignore-scripts --include=dev --include=optional --loglevel=error
+    "$BUN" --version >/dev/null 2>&1 || node node_modules/bun/install.js
+    "$BUN" --version >/dev/null || die "the bun package does not run on this machine"
+    if ! "$DENO" --version >/dev/null 2>&1; then
+      # Only tests of the second runtime need Deno, and it has no build for musl.
+      node node_modules/deno/install.cjs || warn "deno does not run on this machine: tests that need it are skipped"
+    fi
+    cp package-lock.json "$installed"
+  fi
+}
+
+# Installs the commands that tests call, where that is possible without asking anybody.
+ensure_test_commands() {
+  missing=
+  for entry in $TEST_COMMANDS; do
+    command -v "${entry%%:*}" >/dev/null || missing="$missing ${entry#*:}"
+  done
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing Debian packages:$missing"
+    # shellcheck disable=SC2086 # a list of words on purpose
+    { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $missing; } \
+      >dist/apt.log 2>&1 || warn "apt-get failed, see dist/apt.log"
+  else
+    warn "not installed:$missing (tests that need them are skipped)"
+  fi
+}
+
+package_version() {
+  sed -n 's/^  "version": "\(.*\)",$/\1/p' package.json
+}
+
+# Time of the commit rather than of the build: the same source gives the same bytes.
+build_date() {
+  if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+    date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ
+  else
+    TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || say unknown
+  fi
+}
+
+# Builds dist/culvert, and proves that what was built runs: bun exits 0 even when it made a broken binary.
+build_binary() {
+  mkdir -p dist
+  work=$(mktemp -d dist/build.XXXXXX)
+  trap 'rm -rf "$ROOT/$work"' EXIT
+  mkdir "$work/empty"
+  # The name of the output file ends up in the binary, its folder does not.
+  "$BUN" build --compile --minify --bytecode --format=esm --sourcemap=none \
+    --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
+    --define "CULVERT_BUILD_DATE=\"$(build_date)\"" \
+    src/main.ts --outfile "$work/culvert" >"$work/log" 2>&1 || {
+    cat "$work/log" >&2
+    die "the build failed"
+  }
+  if grep -q "Failed to generate bytecode" "$work/log"; then
+    cat "$work/log" >&2
+    die "the build has no bytecode"
+  fi
+  # An empty folder and environment: what a service manager gives it.
+  shown=$(cd "$work/empty" && env -i ../culvert --version) || die "the binary does not start"
+  case " $shown " in
+    *[!0-9.]"$(package_version)"[!0-9.]*) ;;
+    *) die "the binary says \"$shown\" instead of version $(package_version)" ;;
+  esac
+  # A rename, because a running dist/culvert cannot be written over.
+  mv -f "$work/culvert" dist/culvert
+  rm -rf "$work"
+  trap - EXIT
+}
