@@ -48,7 +48,11 @@ interface Ends extends AsyncDisposable {
 /** A client and a server with the proxy between them. */
 async function connectThrough(plan: FaultPlan): Promise<Ends> {
   const accepted = Promise.withResolvers<Socket>();
-  const listener = createServer({ allowHalfOpen: true }, (socket) => accepted.resolve(socket));
+  const sockets: Socket[] = [];
+  const listener = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.push(socket);
+    accepted.resolve(socket);
+  });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
   const { port } = listener.address() as AddressInfo;
   const proxy = await startFaultProxy({ host: "127.0.0.1", port }, plan);
@@ -61,7 +65,7 @@ async function connectThrough(plan: FaultPlan): Promise<Ends> {
     [Symbol.asyncDispose]: async () => {
       await proxy[Symbol.asyncDispose]();
       client.destroy();
-      server.destroy();
+      for (const socket of sockets) socket.destroy();
       await new Promise<void>((resolve) => listener.close(() => resolve()));
     },
   };
