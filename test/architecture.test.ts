@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { checkArchitecture, formatViolations, type Violation } from "./support/architecture.ts";
 import { findImports } from "./support/imports.ts";
@@ -21,6 +21,16 @@ test("src keeps its layers, its pure parts, its file sizes", () => {
   const { violations, warnings } = checkArchitecture(files);
   for (const warning of warnings) console.warn(`warning: src/${warning}`);
   expect(formatViolations(violations)).toBe("");
+});
+
+test("every file that src/ARCHITECTURE.md names exists", () => {
+  const root = join(import.meta.dirname, "..");
+  const page = readFileSync(join(root, "src", "ARCHITECTURE.md"), "utf8");
+  const named = [...page.matchAll(/`([\w./-]+(?:\.ts|\/))`/g)].map((match) => match[1] ?? "");
+  expect(named.length).toBeGreaterThan(20);
+  const missing = named.filter((path) => !existsSync(join(root, "src", path)) && !existsSync(join(root, path)));
+  // Folders inside edge are named without their parent.
+  expect(missing.filter((path) => !existsSync(join(root, "src", "edge", path)))).toEqual([]);
 });
 
 /** The rules that a set of files breaks, given as source by path. */
