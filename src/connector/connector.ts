@@ -85,7 +85,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     clock,
     random: deps.random,
     onWait: (slot, delayMs) => {
-      if (delayMs >= 1) log.info(`Retrying connection in ${formatWait(delayMs)}`, { connIndex: slot, event: 0 });
+      log.info(`Retrying connection in ${formatWait(delayMs)}`, { connIndex: slot, event: 0 });
     },
     connect: createConnect({
       transport: options.transport,

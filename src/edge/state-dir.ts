@@ -89,6 +89,25 @@ export function loadEdgeCertificate(
   }
 }
 
+/** Writes down where the running edge is reached, for tokens made by other processes. */
+export function saveAdvertised(state: EdgeState, addresses: readonly string[]): void {
+  try {
+    writeWhole(join(state.dir, "advertised.json"), `${JSON.stringify(addresses)}\n`, 0o600);
+  } catch (error) {
+    throw readable(state.dir, error);
+  }
+}
+
+/** The addresses an edge on this directory was last reached at; empty when none has run yet. */
+export function loadAdvertised(state: EdgeState): readonly string[] {
+  try {
+    const addresses: unknown = JSON.parse(readFileSync(join(state.dir, "advertised.json"), "utf8"));
+    return Array.isArray(addresses) ? addresses.filter((address) => typeof address === "string") : [];
+  } catch {
+    return [];
+  }
+}
+
 /** False for a pair of which only one half was replaced before a crash. */
 function matches(pair: CertifiedKey): boolean {
   try {

@@ -33,7 +33,7 @@ export function startSupervisor(options: {
   connect: Connect;
   clock: Clock;
   random: Random;
-  /** Told of each wait before a reconnection. */
+  /** Told of each wait after a failure. */
   onWait?: (slot: number, delayMs: number) => void;
 }): Supervisor {
   let plan = createPlan({ ...options, maxDoublings: options.retries });
@@ -53,7 +53,7 @@ export function startSupervisor(options: {
         connect(effect.slot, effect.address, effect.previousAttempts);
         return;
       case "arm":
-        options.onWait?.(effect.slot, effect.delayMs);
+        if ((plan.slots[effect.slot]?.failures ?? 0) > 0) options.onWait?.(effect.slot, effect.delayMs);
         timers.get(effect.slot)?.();
         timers.set(
           effect.slot,

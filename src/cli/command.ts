@@ -1,0 +1,36 @@
+import type { Flag } from "../config/flags.ts";
+import type { Host } from "../config/host.ts";
+
+/** Exit codes (surface: section 18). */
+export const EXIT = { ok: 0, failed: 1, usage: 255 } as const;
+
+/** What a command works with. */
+export interface Context {
+  /** Texts of the flags given, by name, in order. */
+  readonly args: ReadonlyMap<string, readonly string[]>;
+  readonly positionals: readonly string[];
+  readonly host: Host;
+  /** Writes one line on standard output: what a script reads. */
+  readonly print: (text: string) => void;
+  /** Writes one line on standard error: what a person reads. */
+  readonly note: (text: string) => void;
+  /** Aborts at the first SIGINT or SIGTERM: end in good order. The second ends the process. */
+  readonly stop: AbortSignal;
+}
+
+/** What carries a command out; loaded when it is called for, so that `--version` stays quick. */
+export type Run = (context: Context) => Promise<number>;
+
+export interface Command {
+  readonly name: string;
+  /** One line, for the parent's list. */
+  readonly summary: string;
+  /** Positional arguments, as help shows them. */
+  readonly usage?: string;
+  readonly description?: string;
+  readonly examples?: readonly string[];
+  readonly flags?: readonly Flag[];
+  readonly hidden?: boolean;
+  readonly children?: readonly Command[];
+  readonly load?: () => Promise<{ readonly run: Run }>;
+}

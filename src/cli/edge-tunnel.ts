@@ -1,0 +1,119 @@
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Flag } from "../config/flags.ts";
+import { Values } from "../config/values.ts";
+import { systemClock } from "../core/clock.ts";
+import { TunnelError } from "../core/errors.ts";
+import { newTunnelId } from "../core/ids.ts";
+import { type EdgeState, loadAdvertised, openStateDir } from "../edge/state-dir.ts";
+import type { Store } from "../edge/store/port.ts";
+import { openSqliteStore } from "../edge/store/sqlite.ts";
+import { createTunnelToken } from "../edge/tunnel-token.ts";
+import { type Context, EXIT } from "./command.ts";
+import { ADVERTISE_FLAG, STATE_DIR_FLAG } from "./edge-flags.ts";
+import { reportError, reportFailure } from "./failure.ts";
+
+const SECRET_BYTES = 32;
+
+export const EDGE_TUNNEL_FLAGS = [
+  STATE_DIR_FLAG,
+  ADVERTISE_FLAG,
+  { name: "json", type: "bool", help: "Print JSON" },
+] as const satisfies readonly Flag[];
+
+/** A hostname, or `*.` and one. */
+const HOSTNAME = /^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
+
+/** `culvert edge tunnel add NAME HOSTNAME…`: prints the tunnel's token and nothing else on standard output. */
+export async function add(context: Context): Promise<number> {
+  const [name, ...hostnames] = context.positionals;
+  const normalised = hostnames.map((hostname) => hostname.toLowerCase().replace(/\.$/, ""));
+  const bad = normalised.find((hostname) => hostname.length > 253 || !HOSTNAME.test(hostname));
+  if (name === undefined || hostnames.length === 0) {
+    return usage(context, "add", "Give the tunnel's name and at least one hostname");
+  }
+  if (bad !== undefined) return usage(context, "add", `"${bad}" is not a hostname (no scheme, port or path)`);
+  return await withStore(context, "add", (store, state, values) => {
+    let tunnel = store.tunnelByName(name);
+    if (tunnel === undefined) {
+      tunnel = {
+        id: newTunnelId(),
+        name,
+        accountTag: randomBytes(16).toString("hex"),
+        createdAtMs: systemClock.wallMs(),
+      };
+      store.addTunnel(tunnel, randomBytes(SECRET_BYTES));
+      context.note(`Added tunnel ${name} with id ${tunnel.id}`);
+    }
+    store.addHostnames(tunnel.id, normalised);
+    const asked = values.list("advertise");
+    const addresses = asked.length > 0 ? asked : loadAdvertised(state);
+    if (addresses.length === 0) {
+      context.note(
+        "The edge has not run yet, so the token does not say where it is: give --advertise HOST:PORT, or --edge to connectors",
+      );
+    }
+    const token = createTunnelToken(store, tunnel, { addresses, ca: state.authority.cert });
+    if (token === undefined) throw new TunnelError("store.failed", `Tunnel "${name}" is gone`);
+    context.print(token);
+  });
+}
+
+/** `culvert edge tunnel list`: tunnels and their hostnames. */
+export async function list(context: Context): Promise<number> {
+  return await withStore(context, "list", (store, _state, values) => {
+    const tunnels = store.tunnels();
+    if (values.bool("json")) {
+      context.print(
+        JSON.stringify(
+          tunnels.map(({ createdAtMs, ...rest }) => ({ ...rest, createdAt: new Date(createdAtMs).toISOString() })),
+        ),
+      );
+      return;
+    }
+    if (tunnels.length === 0) {
+      context.note("There are no tunnels yet: add one with culvert edge tunnel add NAME HOSTNAME");
+      return;
+    }
+    const width = Math.max(4, ...tunnels.map((tunnel) => tunnel.name.length));
+    context.print(`${"ID".padEnd(36)}  ${"NAME".padEnd(width)}  ${"CREATED".padEnd(20)}  HOSTNAMES`);
+    for (const tunnel of tunnels) {
+      const created = `${new Date(tunnel.createdAtMs).toISOString().slice(0, 19)}Z`;
+      context.print(`${tunnel.id}  ${tunnel.name.padEnd(width)}  ${created}  ${tunnel.hostnames.join(", ")}`);
+    }
+  });
+}
+
+async function withStore(
+  context: Context,
+  command: string,
+  work: (store: Store, state: EdgeState, values: Values) => void,
+): Promise<number> {
+  const values = new Values(EDGE_TUNNEL_FLAGS, { args: context.args, env: context.host.env });
+  const dir = values.string("state-dir");
+  if (dir === undefined)
+    return usage(context, command, "Nothing says where the edge keeps its state: give --state-dir DIR");
+  try {
+    if (command === "list" && !existsSync(join(dir, "culvert.db"))) {
+      throw new TunnelError(
+        "store.failed",
+        `There is no edge in "${dir}": start one with culvert edge run --state-dir ${dir}`,
+      );
+    }
+    const state = openStateDir(dir, systemClock.wallMs());
+    const store = openSqliteStore(state.databasePath, state.sealingKey);
+    try {
+      work(store, state, values);
+    } finally {
+      store.close();
+    }
+    return EXIT.ok;
+  } catch (error) {
+    return reportError(context, error);
+  }
+}
+
+function usage(context: Context, command: string, message: string): number {
+  return reportFailure(context, [message], { usage: true, command: `culvert edge tunnel ${command}` });
+}

@@ -1,0 +1,85 @@
+import type { Flag } from "../config/flags.ts";
+import { nearest } from "../core/nearest.ts";
+import type { Command } from "./command.ts";
+
+export type ParsedArguments =
+  | {
+      readonly kind: "run";
+      readonly path: readonly Command[];
+      readonly args: ReadonlyMap<string, readonly string[]>;
+      readonly positionals: readonly string[];
+    }
+  | { readonly kind: "help"; readonly path: readonly Command[] }
+  | { readonly kind: "version" }
+  | { readonly kind: "usage"; readonly path: readonly Command[]; readonly message: string };
+
+/**
+ * Reads arguments as cloudflared's library does (surface: section 1): `-x` is `--x`, `--flag value` or `--flag=value`,
+ * a bool takes its value only behind `=`, flags of a command are known to its children. Friendlier in that flags may
+ * also stand behind positional arguments. `--` ends flags.
+ */
+export function parseArguments(root: Command, argv: readonly string[]): ParsedArguments {
+  const path: Command[] = [root];
+  const args = new Map<string, string[]>();
+  const positionals: string[] = [];
+  const usage = (message: string): ParsedArguments => ({ kind: "usage", path, message });
+
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] as string;
+    const command = path.at(-1) as Command;
+    if (word === "--") {
+      positionals.push(...argv.slice(i + 1));
+      break;
+    }
+    if (!word.startsWith("-") || word === "-") {
+      const child = positionals.length === 0 ? command.children?.find((other) => other.name === word) : undefined;
+      if (child !== undefined) path.push(child);
+      else if (word === "help" && positionals.length === 0) return { kind: "help", path };
+      else if (command.load === undefined) return usage(unknownCommand(path, word));
+      else positionals.push(word);
+      continue;
+    }
+    const equals = word.indexOf("=");
+    const name = word.slice(word.startsWith("--") ? 2 : 1, equals < 0 ? undefined : equals);
+    if (name === "help" || name === "h") return { kind: "help", path };
+    if (path.length === 1 && ["version", "v", "V"].includes(name)) return { kind: "version" };
+    const flag = findFlag(path, name);
+    if (flag === undefined) return usage(unknownFlag(path, name));
+    let value = equals < 0 ? undefined : word.slice(equals + 1);
+    if (value === undefined && flag.type === "bool") value = "true";
+    if (value === undefined) {
+      i += 1;
+      value = argv[i];
+      if (value === undefined) return usage(`Flag --${flag.name} needs a value`);
+    }
+    args.set(flag.name, [...(args.get(flag.name) ?? []), value]);
+  }
+  const command = path.at(-1) as Command;
+  return command.load === undefined ? { kind: "help", path } : { kind: "run", path, args, positionals };
+}
+
+/** `culvert tunnel run`. */
+export function commandName(path: readonly Command[]): string {
+  return path.map((command) => command.name).join(" ");
+}
+
+function flagsOf(path: readonly Command[]): readonly Flag[] {
+  return path.flatMap((command) => command.flags ?? []);
+}
+
+function findFlag(path: readonly Command[], name: string): Flag | undefined {
+  return flagsOf(path).findLast((flag) => flag.name === name || flag.aliases?.includes(name) === true);
+}
+
+function unknownFlag(path: readonly Command[], name: string): string {
+  const like = nearest(name, new Set(flagsOf(path).map((flag) => flag.name)));
+  return `Unknown flag --${name}${like === undefined ? "" : `: did you mean --${like}?`}`;
+}
+
+function unknownCommand(path: readonly Command[], word: string): string {
+  const like = nearest(
+    word,
+    (path.at(-1)?.children ?? []).map((child) => child.name),
+  );
+  return `Unknown command "${commandName(path)} ${word}"${like === undefined ? "" : `: did you mean "${like}"?`}`;
+}

@@ -1,0 +1,73 @@
+import { loadConfigFile } from "../config/file.ts";
+import { formatIssue } from "../config/run-config.ts";
+import type { FileValues } from "../config/values.ts";
+import { type IngressRules, matchRule, parseIngress } from "../ingress/rules.ts";
+import { formatService } from "../ingress/service.ts";
+import { type Context, EXIT } from "./command.ts";
+import { reportFailure } from "./failure.ts";
+
+/** `culvert tunnel ingress validate`: checks the rules of a config file; unknown keys fail too. */
+export function validate(context: Context): Promise<number> {
+  const loaded = load(context);
+  if (typeof loaded === "number") return Promise.resolve(loaded);
+  context.print(`Validating rules from ${loaded.file.path}`);
+  if (loaded.problems.length > 0) {
+    for (const problem of loaded.problems) context.note(`Validation failed: ${problem}`);
+    return Promise.resolve(EXIT.failed);
+  }
+  context.print("OK");
+  return Promise.resolve(EXIT.ok);
+}
+
+/** `culvert tunnel ingress rule URL`: says which rule takes a URL. */
+export function rule(context: Context): Promise<number> {
+  const text = context.positionals[0];
+  const url = text === undefined ? null : URL.parse(text.includes("://") ? text : `http://${text}`);
+  if (text === undefined || url === null || context.positionals.length > 1) {
+    const usage = { usage: true, command: "culvert tunnel ingress rule" };
+    return Promise.resolve(reportFailure(context, ["Give one URL, such as https://app.example.com/path"], usage));
+  }
+  const loaded = load(context);
+  if (typeof loaded === "number") return Promise.resolve(loaded);
+  if (loaded.rules === undefined) {
+    return Promise.resolve(reportFailure(context, loaded.problems, { usage: false, command: "" }));
+  }
+  context.print(`Using rules from ${loaded.file.path}`);
+  // The URL object would resolve dot segments; the rules see what a visitor sends.
+  const target =
+    /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*([^#]*)/i.exec(text.includes("://") ? text : `http://${text}`)?.[1] ?? "";
+  const match = matchRule(loaded.rules, url.host, target.startsWith("/") ? target : `/${target}`);
+  if (match.kind === "ambiguous-path") {
+    context.print("No rule: the path's dot segments could reach another rule, so the request is refused with 400");
+    return Promise.resolve(EXIT.ok);
+  }
+  context.print(`Matched rule #${match.index}`);
+  const { hostname, path, service } = match.rule;
+  if (hostname !== "") context.print(`\thostname: ${hostname}`);
+  if (path !== undefined) context.print(`\tpath: ${path.source}`);
+  context.print(`\tservice: ${formatService(service)}`);
+  return Promise.resolve(EXIT.ok);
+}
+
+function load(context: Context): { file: FileValues; rules: IngressRules | undefined; problems: string[] } | number {
+  const loaded = loadConfigFile(context.host, context.args.get("config")?.at(-1));
+  const failure = { usage: false, command: "" };
+  if (loaded.kind === "none") {
+    return reportFailure(
+      context,
+      ["There is no config file in the usual places: give --config FILE in front of ingress"],
+      failure,
+    );
+  }
+  if (loaded.kind === "failed") {
+    return reportFailure(
+      context,
+      loaded.issues.map((issue) => formatIssue(issue, loaded.path)),
+      failure,
+    );
+  }
+  const { file } = loaded;
+  const parsed = parseIngress(file.top, { locate: file.locate });
+  const issues = [...loaded.warnings, ...parsed.issues];
+  return { file, rules: parsed.rules, problems: issues.map((issue) => formatIssue(issue, file.path)) };
+}

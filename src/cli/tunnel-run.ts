@@ -1,0 +1,95 @@
+import { writeFileSync } from "node:fs";
+import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
+import { startConnector } from "../connector/connector.ts";
+import { goArch } from "../connector/identity.ts";
+import { createRoutes } from "../connector/routes.ts";
+import { systemClock, systemRandom } from "../core/clock.ts";
+import { describe } from "../core/errors.ts";
+import { newConnectorId } from "../core/ids.ts";
+import { createLogger, type Logger } from "../core/log.ts";
+import { VERSION } from "../core/version.ts";
+import type { SlotEnd } from "../supervisor/plan.ts";
+import { http2 } from "../transport/http2/connector.ts";
+import { type Context, EXIT } from "./command.ts";
+import { reportError, reportFailure } from "./failure.ts";
+
+/** `culvert tunnel run`: serves a tunnel until it is told to stop. */
+export async function run(context: Context): Promise<number> {
+  const built = buildRunConfig(context.host, context.args, context.positionals);
+  if (built.kind === "failed") {
+    for (const warning of built.warnings) context.note(`culvert: warning: ${warning}`);
+    return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel run" });
+  }
+  const { config } = built;
+  const log = createLogger({
+    level: config.logLevel,
+    format: config.logFormat,
+    wallMs: systemClock.wallMs,
+    write: context.note,
+  });
+  for (const warning of built.warnings) log.warn(warning);
+  try {
+    return await serve(context, config, log);
+  } catch (error) {
+    return reportError(context, error);
+  }
+}
+
+async function serve(context: Context, config: RunConfig, log: Logger): Promise<number> {
+  const connectorId = newConnectorId();
+  const routes = createRoutes(config.rules, {
+    clock: systemClock,
+    tags: [["ID", connectorId], ...config.tags],
+    readFile: (path) => context.host.readFile(path),
+  });
+  log.info(`Starting tunnel tunnelID=${config.tunnelId}`);
+  log.info(`Version ${VERSION} (${goArch(process.platform, process.arch)})`);
+  log.info(`Generated Connector ID: ${connectorId}`);
+  log.info("Initial protocol http2");
+  if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
+  const connector = await startConnector(
+    {
+      identity: { accountTag: config.accountTag, tunnelId: config.tunnelId, tunnelSecret: config.tunnelSecret },
+      connectorId,
+      targets: config.edges.map((edge) => ({ ...edge, ca: config.ca })),
+      transport: http2,
+      routes,
+      haConnections: config.haConnections,
+      retries: config.retries,
+      gracePeriodMs: config.gracePeriodMs,
+      rpcTimeoutMs: config.rpcTimeoutMs,
+      metrics: config.metrics,
+      version: VERSION,
+      platform: process.platform,
+      arch: process.arch,
+    },
+    { clock: systemClock, random: systemRandom, log },
+  );
+  context.stop.addEventListener("abort", () => {
+    log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
+    connector.stop();
+  });
+  if (context.stop.aborted) connector.stop();
+  const { pidFile } = config;
+  if (pidFile !== undefined) void connector.ready.then(() => writePid(pidFile, log));
+  const end = await connector.finished;
+  if (end === undefined) return EXIT.ok;
+  context.note(`culvert: ${explain(end)}`);
+  return EXIT.failed;
+}
+
+function writePid(path: string, log: Logger): void {
+  try {
+    writeFileSync(path, `${process.pid}`);
+  } catch (error) {
+    log.error(`Cannot write pidfile "${path}"`, { error: describe(error) });
+  }
+}
+
+/** Why going on was useless, and what to do. */
+function explain(end: SlotEnd): string {
+  if (end.kind !== "refused") return "the tunnel ended";
+  return end.why === "unauthorized"
+    ? "the edge does not accept this tunnel's secret: the token is for another edge, or the tunnel was deleted; get a new token"
+    : "the edge refused this tunnel for good; its reason is in the log above";
+}

@@ -1,0 +1,211 @@
+import { randomBytes } from "node:crypto";
+import { request } from "node:http";
+import { parseHostPort } from "../config/run-config.ts";
+import { Values } from "../config/values.ts";
+import { type Connector, startConnector } from "../connector/connector.ts";
+import { createRoutes } from "../connector/routes.ts";
+import { systemClock, systemRandom } from "../core/clock.ts";
+import { TunnelError } from "../core/errors.ts";
+import { newConnectorId, newTunnelId } from "../core/ids.ts";
+import { createLogger, type Logger } from "../core/log.ts";
+import { VERSION } from "../core/version.ts";
+import { createAuthority, createEdgeCertificate } from "../edge/certificates.ts";
+import { type Edge, startEdge } from "../edge/edge.ts";
+import { loadEdgeCertificate, openStateDir } from "../edge/state-dir.ts";
+import type { Store, StoredTunnel } from "../edge/store/port.ts";
+import { openSqliteStore } from "../edge/store/sqlite.ts";
+import { singleRule } from "../ingress/rules.ts";
+import { parseService, type ServiceSpec } from "../ingress/service.ts";
+import { http2 } from "../transport/http2/connector.ts";
+import { type Context, EXIT } from "./command.ts";
+import { UP_FLAGS } from "./edge-flags.ts";
+import { loggerFor, reportError, reportFailure } from "./failure.ts";
+
+const CONNECTIONS = 4;
+const GRACE_MS = 5_000;
+const TUNNEL_NAME = "up";
+
+interface UpOptions {
+  readonly service: ServiceSpec;
+  readonly hostnames: readonly string[];
+  readonly port: number;
+  readonly stateDir: string | undefined;
+  readonly json: boolean;
+  readonly once: boolean;
+}
+
+/** `culvert up`: an edge and a connector in this process, on loopback, joined by the real transport. */
+export async function run(context: Context): Promise<number> {
+  const values = new Values(UP_FLAGS, { args: context.args, env: {} });
+  const problems = values.issues.map((issue) => issue.message);
+  const options = readOptions(values, problems);
+  const log = loggerFor(values, context);
+  if ("error" in log && typeof log.error === "string") problems.push(log.error);
+  if (options === undefined || !("with" in log) || problems.length > 0) {
+    return reportFailure(context, problems, { usage: true, command: "culvert up" });
+  }
+  // What happens inside is of interest when it goes wrong, or when it was asked for.
+  const quiet = values.source("loglevel") === "default" ? quietLogger(context) : log;
+  try {
+    return await serve(context, options, quiet);
+  } catch (error) {
+    return reportError(context, error);
+  }
+}
+
+function readOptions(values: Values, problems: string[]): UpOptions | undefined {
+  const url = values.string("url");
+  const helloWorld = values.bool("hello-world") || url === undefined;
+  const service = helloWorld
+    ? ({ kind: "hello_world" } as const)
+    : parseService(
+        /^\d+$/.test(url) ? `http://localhost:${url}` : url.includes("://") ? url.replace(/\/$/, "") : `http://${url}`,
+      );
+  const port = values.number("port");
+  if (port < 0 || port > 65_535) problems.push("--port must be from 0 to 65535");
+  if ("error" in service) {
+    problems.push(service.error);
+    return undefined;
+  }
+  const named = values.list("hostname").map((hostname) => hostname.toLowerCase());
+  const hostnames = named.length > 0 ? named : [helloWorld ? "hello.localhost" : "app.localhost"];
+  const flags = { stateDir: values.string("state-dir"), json: values.bool("json"), once: values.bool("once") };
+  return { service, hostnames, port, ...flags };
+}
+
+async function serve(context: Context, options: UpOptions, log: Logger): Promise<number> {
+  const { store, certificate, ca } = openState(options.stateDir);
+  const secret = randomBytes(32);
+  const tunnel = ensureTunnel(store, secret);
+  store.addHostnames(tunnel.id, options.hostnames);
+  const edge = await startEdge(
+    {
+      store,
+      certificate,
+      http: { host: "127.0.0.1", port: options.port },
+      tunnel: { host: "127.0.0.1", port: 0 },
+      location: "local",
+      trustedProxies: [],
+    },
+    { clock: systemClock, log },
+  );
+  try {
+    const connector = await connect(options, log, edge, tunnel, store.credentials(tunnel.id)?.secret ?? secret, ca);
+    const gone = await Promise.race([
+      connector.ready.then(() => undefined),
+      connector.finished.then(() => "gone" as const),
+    ]);
+    if (gone !== undefined) throw new TunnelError("edge.refused", "The connector could not register with the edge");
+    const port = parseHostPort(edge.publicAddress)?.port ?? 0;
+    const urls = options.hostnames.map((hostname) => `http://${hostname}:${port}`);
+    const code = await show(context, options, urls, port);
+    if (!options.once) await stopped(context);
+    connector.stop();
+    await connector.finished;
+    return code;
+  } finally {
+    await edge.close(GRACE_MS);
+    store.close();
+  }
+}
+
+function openState(dir: string | undefined): { store: Store; certificate: { cert: string; key: string }; ca: string } {
+  const nowMs = systemClock.wallMs();
+  if (dir === undefined) {
+    const authority = createAuthority(nowMs);
+    const certificate = createEdgeCertificate(authority, [], nowMs);
+    return { store: openSqliteStore(":memory:", randomBytes(32)), certificate, ca: authority.cert };
+  }
+  const state = openStateDir(dir, nowMs);
+  const { certificate } = loadEdgeCertificate(state, [], nowMs);
+  return { store: openSqliteStore(state.databasePath, state.sealingKey), certificate, ca: state.authority.cert };
+}
+
+function ensureTunnel(store: Store, secret: Uint8Array): StoredTunnel {
+  const known = store.tunnelByName(TUNNEL_NAME);
+  if (known !== undefined) return known;
+  const tunnel = {
+    id: newTunnelId(),
+    name: TUNNEL_NAME,
+    accountTag: "0".repeat(32),
+    createdAtMs: systemClock.wallMs(),
+  };
+  store.addTunnel(tunnel, secret);
+  return tunnel;
+}
+
+async function connect(
+  options: UpOptions,
+  log: Logger,
+  edge: Edge,
+  tunnel: StoredTunnel,
+  tunnelSecret: Uint8Array,
+  ca: string,
+): Promise<Connector> {
+  const address = parseHostPort(edge.tunnelAddress);
+  if (address === undefined) throw new TunnelError("listen.failed", "The edge has no address");
+  const connectorId = newConnectorId();
+  return await startConnector(
+    {
+      identity: { accountTag: tunnel.accountTag, tunnelId: tunnel.id, tunnelSecret },
+      connectorId,
+      targets: Array.from({ length: CONNECTIONS }, () => ({ ...address, ca })),
+      transport: http2,
+      routes: createRoutes(singleRule(options.service), {
+        clock: systemClock,
+        tags: [["ID", connectorId]],
+        readFile: () => "",
+      }),
+      haConnections: CONNECTIONS,
+      retries: 5,
+      gracePeriodMs: GRACE_MS,
+      rpcTimeoutMs: 5_000,
+      metrics: "off",
+      version: VERSION,
+      platform: process.platform,
+      arch: process.arch,
+    },
+    { clock: systemClock, random: systemRandom, log },
+  );
+}
+
+/** Tells where it is, and for `--once` fetches it, through the edge and the tunnel as any visitor would. */
+async function show(context: Context, options: UpOptions, urls: readonly string[], port: number): Promise<number> {
+  const url = urls[0] ?? "";
+  if (options.json) context.print(JSON.stringify({ url, urls, version: VERSION }));
+  else {
+    for (const each of urls) context.print(each);
+    if (!options.once) context.note("Serving until Ctrl-C");
+  }
+  if (!options.once) return EXIT.ok;
+  const status = await fetchStatus(options.hostnames[0] ?? "", port);
+  context.note(`GET ${url} answered ${status}`);
+  return status < 500 ? EXIT.ok : EXIT.failed;
+}
+
+/** Not every resolver knows that `*.localhost` is here, so the address is dialled and the name goes into Host. */
+function fetchStatus(hostname: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const asked = request(
+      { host: "127.0.0.1", port, path: "/", headers: { Host: `${hostname}:${port}` } },
+      (answer) => {
+        answer.resume();
+        answer.on("end", () => resolve(answer.statusCode ?? 0));
+        answer.on("error", reject);
+      },
+    );
+    asked.on("error", reject);
+    asked.end();
+  });
+}
+
+function stopped(context: Context): Promise<void> {
+  return new Promise((resolve) => {
+    if (context.stop.aborted) resolve();
+    else context.stop.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+function quietLogger(context: Context): Logger {
+  return createLogger({ level: "warn", format: "default", wallMs: systemClock.wallMs, write: context.note });
+}

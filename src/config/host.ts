@@ -1,0 +1,9 @@
+/** What configuration is read from; tests give their own. */
+export interface Host {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly homeDir: string;
+  readonly platform: string;
+  /** The file's text; throws as `node:fs` does. */
+  readFile(path: string): string;
+  exists(path: string): boolean;
+}

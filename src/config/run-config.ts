@@ -1,0 +1,330 @@
+import { systemCode } from "../core/errors.ts";
+import { parseTunnelId, type TunnelId } from "../core/ids.ts";
+import { LOG_LEVELS, type LogFormat, type LogLevel } from "../core/log.ts";
+import type { ConfigIssue } from "../ingress/issue.ts";
+import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings } from "../ingress/origin-request.ts";
+import { type IngressRules, NO_RULES, parseIngress, singleRule } from "../ingress/rules.ts";
+import { parseService } from "../ingress/service.ts";
+import { parseCredentials } from "../wire/credentials.ts";
+import { parseToken } from "../wire/token.ts";
+import { configFolders, loadConfigFile } from "./file.ts";
+import { type Flag, RUN_FLAGS, TUNNEL_FLAGS } from "./flags.ts";
+import type { Host } from "./host.ts";
+import { type FileValues, Values } from "./values.ts";
+
+/** Longest grace period cloudflared takes. */
+const MAX_GRACE_PERIOD_MS = 180_000;
+
+/** Everything `tunnel run` needs, checked. */
+export interface RunConfig {
+  readonly tunnelId: TunnelId;
+  readonly accountTag: string;
+  readonly tunnelSecret: Uint8Array;
+  readonly edges: ReadonlyArray<{ readonly host: string; readonly port: number }>;
+  /** PEM text; undefined = the system's authorities. */
+  readonly ca: string | undefined;
+  readonly haConnections: number;
+  readonly retries: number;
+  readonly gracePeriodMs: number;
+  readonly rpcTimeoutMs: number;
+  readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+  readonly pidFile: string | undefined;
+  readonly tags: ReadonlyArray<readonly [name: string, value: string]>;
+  readonly rules: IngressRules;
+  /** Where the rules come from, for the log. */
+  readonly rulesFrom: string;
+}
+
+/** `usage`: the command line is wrong (exit code 255); else what it names is (exit code 1). */
+export type RunConfigResult =
+  | { readonly kind: "ok"; readonly config: RunConfig; readonly warnings: readonly string[] }
+  | {
+      readonly kind: "failed";
+      readonly usage: boolean;
+      readonly errors: readonly string[];
+      readonly warnings: readonly string[];
+    };
+
+const FLAGS: readonly Flag[] = [...TUNNEL_FLAGS, ...RUN_FLAGS];
+
+/** Merges and checks everything that configures a run. Each problem is one line that says what to do. */
+export function buildRunConfig(
+  host: Host,
+  args: ReadonlyMap<string, readonly string[]>,
+  positionals: readonly string[],
+): RunConfigResult {
+  const builder = new Builder(host, args, positionals);
+  const config = builder.build();
+  const { errors, warnings, usage } = builder;
+  return config === undefined || errors.length > 0
+    ? { kind: "failed", usage, errors, warnings }
+    : { kind: "ok", config: Object.freeze(config), warnings };
+}
+
+/** One line for an issue, with its place in the file. */
+export function formatIssue(issue: ConfigIssue, file: string | undefined): string {
+  const place = file === undefined || issue.line === undefined ? "" : `${file}:${issue.line}:${issue.column ?? 1}: `;
+  return `${place}${issue.message}`;
+}
+
+class Builder {
+  readonly errors: string[] = [];
+  readonly warnings: string[] = [];
+  usage = false;
+  readonly #host: Host;
+  readonly #positionals: readonly string[];
+  readonly #file: FileValues | undefined;
+  readonly #values: Values;
+
+  constructor(host: Host, args: ReadonlyMap<string, readonly string[]>, positionals: readonly string[]) {
+    this.#host = host;
+    this.#positionals = positionals;
+    const loaded = loadConfigFile(host, args.get("config")?.at(-1));
+    if (loaded.kind === "failed") this.#issues(loaded.issues, loaded.path);
+    this.#file = loaded.kind === "loaded" ? loaded.file : undefined;
+    if (loaded.kind === "loaded") this.#issues(loaded.warnings, loaded.file.path);
+    this.#values = new Values(FLAGS, { args, env: host.env, file: this.#file });
+    for (const issue of this.#values.issues) {
+      if (issue.line === undefined) this.usage = true;
+      this.#issues([issue], this.#file?.path);
+    }
+  }
+
+  build(): RunConfig | undefined {
+    if (this.errors.length > 0) return undefined;
+    if (this.#positionals.length > 1) return this.#usage("Give one tunnel at most: its name or its id");
+    const identity = this.#identity();
+    if (identity === undefined) return undefined;
+    const values = this.#values;
+    const edges = this.#edges(identity.edges);
+    const ca = this.#ca(identity.ca);
+    this.#protocol();
+    const gracePeriodMs = values.number("grace-period");
+    if (gracePeriodMs < 0 || gracePeriodMs > MAX_GRACE_PERIOD_MS) this.#usage("grace-period must be from 0s to 3m");
+    const haConnections = values.number("ha-connections");
+    if (haConnections < 1) this.#usage("ha-connections must be 1 or more");
+    const rules = this.#rules();
+    if (rules === undefined || edges === undefined) return undefined;
+    return {
+      tunnelId: identity.tunnelId,
+      accountTag: identity.accountTag,
+      tunnelSecret: identity.tunnelSecret,
+      edges,
+      ca,
+      haConnections,
+      retries: Math.max(0, values.number("retries")),
+      gracePeriodMs,
+      rpcTimeoutMs: values.number("rpc-timeout"),
+      metrics: this.#metrics(),
+      logLevel: this.#choice("loglevel", LOG_LEVELS),
+      logFormat: this.#choice("output", ["default", "json"] as const),
+      pidFile: values.string("pidfile"),
+      tags: this.#tags(),
+      rules: rules.rules,
+      rulesFrom: rules.from,
+    };
+  }
+
+  /** Token, else token file, else credentials (surface: section 3.1). */
+  #identity() {
+    const values = this.#values;
+    let token = values.string("token");
+    const tokenFile = values.string("token-file");
+    if (token === undefined && tokenFile !== undefined) {
+      const text = this.#read("token file", tokenFile);
+      if (text === undefined) {
+        this.usage = true;
+        return undefined;
+      }
+      token = text.trim();
+    }
+    if (token !== undefined) {
+      const parsed = parseToken(token);
+      if (parsed.ok) return parsed.value;
+      return this.#usage(
+        `Provided tunnel token is not valid: ${parsed.issues.map((issue) => issue.message).join("; ")}`,
+      );
+    }
+    return this.#credentials();
+  }
+
+  #credentials() {
+    const named = this.#positionals[0] ?? this.#fileText("tunnel");
+    const contents = this.#values.string("credentials-contents");
+    const path = this.#values.string("credentials-file") ?? this.#findCredentials(named);
+    if (contents === undefined && path === undefined) {
+      return named === undefined
+        ? this.#usage("Nothing says which tunnel to run: give --token, --token-file or --credentials-file")
+        : this.#error(`Cannot find credentials of tunnel "${named}": give --credentials-file or --token`);
+    }
+    const text = contents ?? this.#read("credentials file", path ?? "");
+    if (text === undefined) return undefined;
+    const what = contents === undefined ? `credentials file "${path}"` : "credentials-contents";
+    if (text.includes("-----BEGIN")) {
+      return this.#error(`Cannot use ${what}: it is an account certificate; a tunnel's credentials are a JSON file`);
+    }
+    const parsed = parseCredentials(text);
+    if (!parsed.ok) return this.#error(`Cannot use ${what}: ${parsed.issues.map((issue) => issue.message).join("; ")}`);
+    const tunnelId = parsed.value.tunnelId ?? (named === undefined ? undefined : parseTunnelId(named));
+    if (tunnelId === undefined)
+      return this.#error(`Cannot use ${what}: it does not name its tunnel; give the tunnel's id too`);
+    return { ...parsed.value, tunnelId, edges: [], ca: undefined };
+  }
+
+  #findCredentials(named: string | undefined): string | undefined {
+    if (named === undefined || parseTunnelId(named) === undefined) return undefined;
+    return configFolders(this.#host)
+      .map((folder) => `${folder}/${named}.json`)
+      .find((path) => this.#host.exists(path));
+  }
+
+  #edges(fromToken: ReadonlyArray<{ addr: string }>) {
+    const given = this.#values.list("edge");
+    const addresses = given.length > 0 ? given : fromToken.map((edge) => edge.addr);
+    if (addresses.length === 0) {
+      return this.#error(
+        "Nothing says where the edge is: give --edge HOST:PORT. (This release does not look up Cloudflare's edge by itself; a token made by an edge of one's own names it.)",
+      );
+    }
+    const parsedAddresses = addresses.flatMap((address) => {
+      const parsed = parseHostPort(address);
+      if (parsed === undefined)
+        this.#usage(`Edge address "${address}" must be HOST:PORT, such as edge.example.com:7844`);
+      return parsed === undefined ? [] : [parsed];
+    });
+    if (given.length > 0) return parsedAddresses;
+    // A token names each address of its edge once; several connections to one are still worth having.
+    const wanted = Math.max(parsedAddresses.length, this.#values.number("ha-connections"));
+    return Array.from({ length: wanted }, (_, i) => parsedAddresses[i % parsedAddresses.length]).filter(
+      (address) => address !== undefined,
+    );
+  }
+
+  #ca(fromToken: string | undefined): string | undefined {
+    const path = this.#values.string("cacert");
+    if (path === undefined) return fromToken;
+    const text = this.#read("CA file", path);
+    if (text !== undefined && !text.includes("-----BEGIN CERTIFICATE-----")) {
+      this.#error(`Cannot use CA file "${path}": it holds no certificate in PEM`);
+    }
+    return text;
+  }
+
+  #protocol(): void {
+    const protocol = this.#values.string("protocol");
+    if (protocol === "h2mux") this.warnings.push("h2mux is gone since 2023; using http2");
+    else if (protocol === "quic") this.#error("QUIC is not part of this release: use --protocol http2 or auto");
+    else if (protocol !== "auto" && protocol !== "http2")
+      this.#usage(`Unknown protocol "${protocol ?? ""}": use auto or http2`);
+  }
+
+  #metrics() {
+    const text = this.#values.string("metrics");
+    if (text === undefined) return undefined;
+    const parsed = parseHostPort(text.startsWith(":") ? `0.0.0.0${text}` : text);
+    // localhost:0 is cloudflared's way to say: the known ports.
+    if (parsed?.port === 0 && parsed.host === "localhost" && this.#values.source("metrics") !== "flag")
+      return undefined;
+    if (parsed === undefined) this.#usage(`Metrics address "${text}" must be HOST:PORT, such as localhost:2000`);
+    return parsed;
+  }
+
+  #tags(): [string, string][] {
+    return this.#values.list("tag").flatMap((tag): [string, string][] => {
+      const parts = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=([\x20-\x7e]*)$/.exec(tag);
+      if (parts === null) this.#usage(`Tag "${tag}" must be KEY=VALUE in printable ASCII`);
+      return parts === null ? [] : [[parts[1] as string, parts[2] as string]];
+    });
+  }
+
+  #choice<T extends string>(flag: string, choices: readonly T[]): T {
+    const text = this.#values.string(flag);
+    const found = choices.find((choice) => choice === text);
+    if (found === undefined) this.#usage(`${flag} must be one of ${choices.join(", ")}, not "${text ?? ""}"`);
+    return found ?? (choices[0] as T);
+  }
+
+  /** Rules of the file, else the one service that flags name (surface: section 2.4). */
+  #rules(): { rules: IngressRules; from: string } | undefined {
+    const values = this.#values;
+    const file = this.#file;
+    if (file !== undefined && file.top["ingress"] !== undefined) {
+      const parsed = parseIngress(file.top, { locate: file.locate });
+      this.#issues(parsed.issues, file.path);
+      return parsed.rules === undefined ? undefined : { rules: parsed.rules, from: file.path };
+    }
+    const settings = this.#flagSettings();
+    if (values.bool("hello-world"))
+      return { rules: singleRule({ kind: "hello_world" }, settings), from: "--hello-world" };
+    const url = values.string("url");
+    if (url === undefined) {
+      this.warnings.push(
+        "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request",
+      );
+      return { rules: NO_RULES, from: "default" };
+    }
+    const service = parseService(
+      url.includes("://") ? url.replace(/^([a-z]+:\/\/[^/?#]*).*$/i, "$1") : `http://${url}`,
+    );
+    if ("error" in service) return this.#usage(service.error);
+    return { rules: singleRule(service, settings), from: "--url" };
+  }
+
+  #flagSettings(): OriginSettings {
+    const values = this.#values;
+    return {
+      ...DEFAULT_ORIGIN_SETTINGS,
+      connectTimeout: values.number("proxy-connect-timeout"),
+      tlsTimeout: values.number("proxy-tls-timeout"),
+      tcpKeepAlive: values.number("proxy-tcp-keepalive"),
+      keepAliveConnections: values.number("proxy-keepalive-connections"),
+      keepAliveTimeout: values.number("proxy-keepalive-timeout"),
+      httpHostHeader: values.string("http-host-header") ?? "",
+      originServerName: values.string("origin-server-name") ?? "",
+      caPool: values.string("origin-ca-pool") ?? "",
+      noTLSVerify: values.bool("no-tls-verify"),
+    };
+  }
+
+  #fileText(key: string): string | undefined {
+    const value = this.#file?.top[key];
+    return typeof value === "string" ? value : undefined;
+  }
+
+  #read(what: string, path: string): string | undefined {
+    try {
+      return this.#host.readFile(path.replace(/^~(?=\/)/, this.#host.homeDir));
+    } catch (error) {
+      const code = systemCode(error);
+      const why =
+        code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "permission denied" : "it cannot be read";
+      return this.#error(`Cannot read ${what} "${path}": ${why}`);
+    }
+  }
+
+  #issues(issues: readonly ConfigIssue[], file: string | undefined): void {
+    for (const issue of issues) {
+      (issue.severity === "error" ? this.errors : this.warnings).push(formatIssue(issue, file));
+    }
+  }
+
+  #error(message: string): undefined {
+    this.errors.push(message);
+    return undefined;
+  }
+
+  #usage(message: string): undefined {
+    this.usage = true;
+    return this.#error(message);
+  }
+}
+
+/** Reads `host:port`, `[v6]:port`; undefined when it is neither. */
+export function parseHostPort(text: string): { host: string; port: number } | undefined {
+  const parts = /^(?:\[([0-9a-f:.%\w]+)\]|([^:[\]\s/]+)):([0-9]{1,5})$/i.exec(text);
+  const port = Number(parts?.[3]);
+  if (parts === null || port > 65_535) return undefined;
+  return { host: (parts[1] ?? parts[2]) as string, port };
+}

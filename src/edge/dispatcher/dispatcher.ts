@@ -1,0 +1,172 @@
+import type { TunnelError } from "../../core/errors.ts";
+import type { TunnelId } from "../../core/ids.ts";
+import type { ByteChannel } from "../../net/channel.ts";
+import type { RequestEvents, StreamRequest, StreamResponse } from "../../transport/port.ts";
+import type { RawHeaders } from "../../wire/headers.ts";
+import type { LiveConnection, Registry } from "../registry.ts";
+import type { Store } from "../store/port.ts";
+
+/** Request body kept so that a request can go to another connection, in bytes. A longer one stays where it is. */
+export const MAX_REPLAY_BYTES = 64 * 1024;
+/** Connections one request is offered to. */
+export const MAX_TRIES = 4;
+
+/** Methods whose repetition changes nothing (RFC 9110 section 9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+
+export type Destination =
+  | { readonly kind: "tunnel"; readonly tunnelId: TunnelId }
+  /** No tunnel has this hostname. */
+  | { readonly kind: "unknown-hostname" }
+  /** The tunnel has no connection that takes requests. */
+  | { readonly kind: "no-connection"; readonly tunnelId: TunnelId };
+
+/** A visitor's request on its way: the request body goes in here, the answer comes by the events given. */
+export interface Dispatch {
+  write(chunk: Uint8Array): boolean;
+  end(trailers: RawHeaders): void;
+  abort(error: TunnelError): void;
+  pause(): void;
+  resume(): void;
+}
+
+export interface DispatchEvents extends RequestEvents {
+  /** The request was taken back from a connection and given to another. */
+  onRetry(): void;
+}
+
+/** From a hostname to a live connection. */
+export class Dispatcher {
+  readonly #store: Store;
+  readonly #registry: Registry;
+
+  constructor(deps: { store: Store; registry: Registry }) {
+    this.#store = deps.store;
+    this.#registry = deps.registry;
+  }
+
+  /** `hostname`: lower case, without port. */
+  find(hostname: string): Destination {
+    const tunnelId = this.#store.tunnelForHostname(hostname);
+    if (tunnelId === undefined) return { kind: "unknown-hostname" };
+    const live = this.#registry.choose(tunnelId, []);
+    return live === undefined ? { kind: "no-connection", tunnelId } : { kind: "tunnel", tunnelId };
+  }
+
+  /**
+   * Opens the request on the connection with the fewest running ones. When that fails and nothing of the request can
+   * have reached the origin, or repeating it is harmless and its body is still here, another connection gets it.
+   * Fails through `onClose` when none is left.
+   */
+  open(tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents): Dispatch {
+    const attempt = new Attempt(this.#registry, tunnelId, request, events);
+    attempt.next(undefined);
+    return attempt;
+  }
+}
+
+class Attempt implements Dispatch, RequestEvents {
+  readonly #registry: Registry;
+  readonly #tunnelId: TunnelId;
+  readonly #request: StreamRequest;
+  readonly #events: DispatchEvents;
+  readonly #tried: LiveConnection[] = [];
+  #channel: ByteChannel | undefined;
+  /** What was written so far, for another connection; undefined once it is too much. */
+  #kept: Uint8Array[] | undefined = [];
+  #keptBytes = 0;
+  #ended: RawHeaders | undefined;
+  #answered = false;
+  #paused = false;
+  #over = false;
+
+  constructor(registry: Registry, tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents) {
+    this.#registry = registry;
+    this.#tunnelId = tunnelId;
+    this.#request = request;
+    this.#events = events;
+  }
+
+  /** Tries the next connection; `failure` is why the one before did not take the request. */
+  next(failure: TunnelError | undefined): void {
+    const live = this.#tried.length < MAX_TRIES ? this.#registry.choose(this.#tunnelId, this.#tried) : undefined;
+    if (live === undefined) {
+      this.#over = true;
+      const error = failure;
+      queueMicrotask(() => this.#events.onClose(error));
+      return;
+    }
+    if (failure !== undefined) this.#events.onRetry();
+    this.#tried.push(live);
+    const channel = live.session.open(this.#request, this);
+    this.#channel = channel;
+    if (this.#paused) channel.pause();
+    let room = true;
+    for (const chunk of this.#kept ?? []) room = channel.write(chunk);
+    if (this.#ended !== undefined) channel.end(this.#ended);
+    else if (failure !== undefined && room) this.#events.onDrain();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#kept !== undefined) {
+      this.#keptBytes += chunk.length;
+      if (this.#answered || this.#keptBytes > MAX_REPLAY_BYTES) this.#kept = undefined;
+      else this.#kept.push(chunk);
+    }
+    return this.#channel?.write(chunk) ?? true;
+  }
+
+  end(trailers: RawHeaders): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = trailers;
+    if (!this.#request.bodyless) this.#channel?.end(trailers);
+  }
+
+  abort(error: TunnelError): void {
+    this.#over = true;
+    this.#channel?.abort(error);
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#channel?.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#channel?.resume();
+  }
+
+  onInformational(status: number, headers: RawHeaders): void {
+    this.#events.onInformational(status, headers);
+  }
+
+  onResponse(response: StreamResponse): void {
+    this.#answered = true;
+    this.#kept = undefined;
+    this.#events.onResponse(response);
+  }
+
+  onData(chunk: Uint8Array): void {
+    this.#events.onData(chunk);
+  }
+
+  onEnd(trailers: RawHeaders): void {
+    this.#events.onEnd(trailers);
+  }
+
+  onDrain(): void {
+    this.#events.onDrain();
+  }
+
+  onClose(error: TunnelError | undefined): void {
+    if (error !== undefined && !this.#over && this.#mayRepeat(error)) this.next(error);
+    else this.#events.onClose(error);
+  }
+
+  #mayRepeat(error: TunnelError): boolean {
+    if (this.#answered || this.#kept === undefined) return false;
+    if (error.retry === "elsewhere") return true;
+    return error.code === "session.lost" && IDEMPOTENT.has(this.#request.method) && this.#request.kind === "http";
+  }
+}

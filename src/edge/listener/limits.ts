@@ -1,0 +1,12 @@
+/** Silence between requests, in ms. */
+export const KEEP_ALIVE_IDLE_MS = 75_000;
+/** From the first byte of a head to its last, in ms: what bounds a slow loris. */
+export const HEAD_TIMEOUT_MS = 15_000;
+/** Silence within a request body that the origin waits for, in ms. */
+export const BODY_IDLE_MS = 120_000;
+/** A visitor that takes no byte of an answer that waits for it, in ms. */
+export const WRITE_STALL_MS = 300_000;
+/** How long the rest of a request is read and dropped after an early answer, so that the answer is not lost, in ms. */
+export const LINGER_MS = 5_000;
+/** Bytes read and dropped in that time. */
+export const MAX_LINGER_BYTES = 4 * 1024 * 1024;

@@ -1,0 +1,175 @@
+import { TunnelError } from "../../core/errors.ts";
+import type { ChannelEvents } from "../../net/channel.ts";
+import type { Connection } from "../../net/sockets.ts";
+import { RequestDecoder } from "../../wire/h1/decoder.ts";
+import { encodeResponseHead } from "../../wire/h1/encoder.ts";
+import type { Malformed } from "../../wire/h1/malformed.ts";
+import type { RequestHead } from "../../wire/h1/message.ts";
+import { type EdgeError, renderError, statusError } from "./error-page.ts";
+import { HEAD_TIMEOUT_MS, KEEP_ALIVE_IDLE_MS, LINGER_MS, MAX_LINGER_BYTES } from "./limits.ts";
+import type { VisitorDeps } from "./visitor-deps.ts";
+import { VisitorExchange } from "./visitor-exchange.ts";
+
+type Phase = "idle" | "head" | "exchange" | "tunnel" | "linger" | "gone";
+
+/** One connection of a visitor: requests one after the other, then perhaps a WebSocket. */
+export class VisitorConnection implements ChannelEvents {
+  readonly #connection: Connection;
+  readonly #deps: VisitorDeps;
+  readonly #onGone: (connection: VisitorConnection) => void;
+  readonly #decoder: RequestDecoder;
+  #phase: Phase = "idle";
+  #exchange: VisitorExchange | undefined;
+  #deadlineAtMs: number;
+  #lingerBytes = 0;
+
+  constructor(connection: Connection, deps: VisitorDeps, onGone: (connection: VisitorConnection) => void) {
+    this.#connection = connection;
+    this.#deps = deps;
+    this.#onGone = onGone;
+    this.#decoder = new RequestDecoder({
+      onHead: (head) => this.#onHead(head),
+      onData: (chunk) => this.#exchange?.bodyData(chunk),
+      onEnd: (trailers) => this.#exchange?.bodyEnd(trailers),
+      onMalformed: (fault) => this.#onMalformed(fault),
+    });
+    this.#deadlineAtMs = deps.clock.nowMs() + KEEP_ALIVE_IDLE_MS;
+    connection.channel.listen(this);
+  }
+
+  get ip(): string {
+    return this.#connection.remoteIp;
+  }
+
+  /** Called about once a second. */
+  checkDeadline(nowMs: number): void {
+    if (nowMs < this.#deadlineAtMs || this.#phase === "gone") return;
+    this.#deps.counters.timeouts += 1;
+    if (this.#phase === "head") this.#refuse(statusError(408));
+    else if (this.#phase === "exchange" && this.#exchange?.answered === false && this.#exchange.waitsForBody) {
+      this.#exchange.fail(statusError(408));
+    } else if (this.#phase === "exchange" || this.#phase === "tunnel") {
+      this.abort(new TunnelError("timeout", "The visitor's connection stood still for too long"));
+    } else this.#close();
+  }
+
+  /** Ends an idle connection; one that carries a request ends after it. */
+  retire(): void {
+    if (this.#phase === "idle") this.#close();
+  }
+
+  abort(error: TunnelError): void {
+    this.#connection.channel.abort(error);
+  }
+
+  // ---- from the socket ----
+
+  onData(chunk: Uint8Array): void {
+    if (this.#phase === "tunnel") {
+      this.#exchange?.tunnelData(chunk);
+      return;
+    }
+    if (this.#phase === "linger") {
+      this.#lingerBytes += chunk.length;
+      if (this.#lingerBytes > MAX_LINGER_BYTES)
+        this.abort(new TunnelError("request.length", "Too much after an early answer"));
+      return;
+    }
+    if (this.#phase === "idle") {
+      this.#phase = "head";
+      this.#deadline(HEAD_TIMEOUT_MS);
+    }
+    this.#decoder.feed(chunk);
+    // A pipelined request waits in the decoder; until its turn comes nothing more is read.
+    if (this.#decoder.hasRest && this.#phase === "exchange") this.#connection.channel.pause();
+  }
+
+  onEnd(): void {
+    if (this.#phase === "tunnel") this.#exchange?.tunnelEnd();
+    else if (this.#phase === "exchange") {
+      this.#decoder.finish();
+      // A visitor may end its direction and still read the answer.
+      this.#exchange?.visitorEnded();
+    } else this.#close();
+  }
+
+  onDrain(): void {
+    this.#exchange?.visitorDrained();
+  }
+
+  onClose(error: TunnelError | undefined): void {
+    this.#phase = "gone";
+    this.#decoder.stop();
+    this.#exchange?.visitorGone(error);
+    this.#exchange = undefined;
+    this.#onGone(this);
+  }
+
+  // ---- from the decoder ----
+
+  #onHead(head: RequestHead): void {
+    this.#phase = "exchange";
+    this.#deps.counters.requests += 1;
+    this.#exchange = new VisitorExchange(head, this.#connection, this.#deps, {
+      onTunnel: () => this.#startTunnel(),
+      onFinished: (mayContinue) => this.#finished(mayContinue),
+      onMoved: (waiting) => this.#deadline(waiting),
+    });
+    this.#exchange.start();
+  }
+
+  #onMalformed(fault: Malformed): void {
+    this.#deps.counters.malformed += 1;
+    if (this.#exchange !== undefined) this.#exchange.fail(statusError(fault.status));
+    else this.#refuse(statusError(fault.status));
+  }
+
+  #startTunnel(): void {
+    this.#phase = "tunnel";
+    this.#deadlineAtMs = Number.POSITIVE_INFINITY;
+    for (const chunk of this.#decoder.takeRest()) this.#exchange?.tunnelData(chunk);
+    this.#connection.channel.resume();
+  }
+
+  /** The answer is out. `mayContinue`: the request was read to its end and the visitor wants to go on. */
+  #finished(mayContinue: boolean): void {
+    if (this.#phase === "gone") return;
+    this.#exchange = undefined;
+    if (!mayContinue || this.#deps.closing()) {
+      this.#close();
+      return;
+    }
+    this.#phase = this.#decoder.hasRest ? "head" : "idle";
+    this.#deadline(this.#phase === "head" ? HEAD_TIMEOUT_MS : KEEP_ALIVE_IDLE_MS);
+    this.#connection.channel.resume();
+    this.#decoder.next();
+  }
+
+  /** Answers something that never became a request. */
+  #refuse(error: EdgeError): void {
+    const { headers, body } = renderError(error, [], this.#deps.nextRay());
+    const bytes = encodeResponseHead(
+      { status: error.status, reason: error.title, headers: [...headers, "Connection", "close"] },
+      body,
+    );
+    if (bytes instanceof Uint8Array) this.#connection.channel.write(bytes);
+    this.#close();
+  }
+
+  /** Ends our direction and reads on for a while: closing over unread bytes would reset the answer away. */
+  #close(): void {
+    if (this.#phase === "gone" || this.#phase === "linger") {
+      if (this.#phase === "linger") this.abort(new TunnelError("timeout", "The visitor did not close"));
+      return;
+    }
+    this.#phase = "linger";
+    this.#decoder.stop();
+    this.#deadline(LINGER_MS);
+    this.#connection.channel.end();
+    this.#connection.channel.resume();
+  }
+
+  #deadline(ms: number): void {
+    this.#deadlineAtMs = this.#deps.clock.nowMs() + ms;
+  }
+}

@@ -1,0 +1,86 @@
+import type { ConnectionId, ConnectorId, TunnelId } from "../core/ids.ts";
+import type { EdgeSession } from "../transport/port.ts";
+
+/** Connectors (replicas) one tunnel may have at this edge. */
+export const MAX_CONNECTORS_PER_TUNNEL = 25;
+/** Connections one tunnel may have at this edge. */
+export const MAX_CONNECTIONS_PER_TUNNEL = 100;
+
+/** One registered connection of a connector. */
+export interface LiveConnection {
+  readonly connectionId: ConnectionId;
+  readonly tunnelId: TunnelId;
+  readonly connectorId: ConnectorId;
+  readonly connIndex: number;
+  readonly session: EdgeSession;
+  readonly version: string;
+  readonly arch: string;
+  readonly registeredAtMs: number;
+  /** Takes no new requests; running ones finish. */
+  draining: boolean;
+}
+
+export type Admission =
+  /** `replaced`: the connection that held this slot before, to be closed by the caller. */
+  | { readonly kind: "admitted"; readonly replaced: LiveConnection | undefined }
+  | { readonly kind: "full"; readonly what: "connectors" | "connections" };
+
+/**
+ * Who is connected. A connector that registers a slot it already holds takes it over at once: it knows best that its
+ * old connection is dead, and it has shown the secret again.
+ */
+export class Registry {
+  readonly #tunnels = new Map<TunnelId, LiveConnection[]>();
+  #turn = 0;
+
+  /** Connections of all tunnels. */
+  get size(): number {
+    let count = 0;
+    for (const connections of this.#tunnels.values()) count += connections.length;
+    return count;
+  }
+
+  admit(connection: LiveConnection): Admission {
+    const current = this.#tunnels.get(connection.tunnelId) ?? [];
+    const replaced = current.find(
+      (other) => other.connectorId === connection.connectorId && other.connIndex === connection.connIndex,
+    );
+    const others = current.filter((other) => other !== replaced);
+    if (others.length >= MAX_CONNECTIONS_PER_TUNNEL) return { kind: "full", what: "connections" };
+    const connectors = new Set(others.map((other) => other.connectorId)).add(connection.connectorId);
+    if (connectors.size > MAX_CONNECTORS_PER_TUNNEL) return { kind: "full", what: "connectors" };
+    this.#tunnels.set(connection.tunnelId, [...others, connection]);
+    return { kind: "admitted", replaced };
+  }
+
+  remove(connection: LiveConnection): void {
+    const left = (this.#tunnels.get(connection.tunnelId) ?? []).filter((other) => other !== connection);
+    if (left.length === 0) this.#tunnels.delete(connection.tunnelId);
+    else this.#tunnels.set(connection.tunnelId, left);
+  }
+
+  connections(tunnel: TunnelId): readonly LiveConnection[] {
+    return this.#tunnels.get(tunnel) ?? [];
+  }
+
+  all(): readonly LiveConnection[] {
+    return [...this.#tunnels.values()].flat();
+  }
+
+  /**
+   * The connection with the fewest running requests that takes new ones and was not tried yet; among equals a
+   * different one each time. Undefined when there is none.
+   */
+  choose(tunnel: TunnelId, tried: readonly LiveConnection[]): LiveConnection | undefined {
+    const candidates = this.#tunnels.get(tunnel);
+    if (candidates === undefined) return undefined;
+    this.#turn = (this.#turn + 1) % 0x4000_0000;
+    let best: LiveConnection | undefined;
+    for (let i = 0; i < candidates.length; i++) {
+      const candidate = candidates[(i + this.#turn) % candidates.length] as LiveConnection;
+      if (candidate.draining || tried.includes(candidate)) continue;
+      if (best === undefined || candidate.session.streamCount < best.session.streamCount) best = candidate;
+    }
+    return best;
+  }
+}

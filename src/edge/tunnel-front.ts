@@ -1,0 +1,254 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { Refusal } from "../control/refusal.ts";
+import type { Registered } from "../control/registration-client.ts";
+import { type RegistrationHandlers, RegistrationServer } from "../control/registration-server.ts";
+import type { CancelTimer, Clock } from "../core/clock.ts";
+import { describe } from "../core/errors.ts";
+import { newConnectionId } from "../core/ids.ts";
+import type { Logger } from "../core/log.ts";
+import type { Connection } from "../net/sockets.ts";
+import { acceptHttp2 } from "../transport/http2/edge.ts";
+import type { EdgeSession } from "../transport/port.ts";
+import type { RegisterConnectionParams } from "../wire/schema/registration-server.ts";
+import type { LiveConnection, Registry } from "./registry.ts";
+import type { Store } from "./store/port.ts";
+
+/** Time from the TLS handshake to a finished registration, in ms. */
+export const REGISTRATION_TIMEOUT_MS = 15_000;
+/** How long a refused connector may take to read why, in ms. */
+const REFUSAL_LINGER_MS = 2_000;
+/** How long a connector that unregistered may keep its control stream open, in ms. */
+const UNREGISTER_LINGER_MS = 1_000;
+/** A link on which nothing was received for this long is asked for a sign of life, in ms. */
+const QUIET_MS = 5_000;
+/** A link that stays silent this long is given up, in ms. */
+const SILENT_MS = 15_000;
+/** Connections that have not registered yet. */
+export const MAX_UNREGISTERED = 1_000;
+/** The same from one address. */
+export const MAX_UNREGISTERED_PER_IP = 100;
+
+/** What an unknown tunnel's secret is compared with, so that it takes as long as a wrong one. */
+const NO_SECRET = new Uint8Array(32);
+
+export interface TunnelFrontDeps {
+  readonly store: Store;
+  readonly registry: Registry;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Place name told to connectors, such as `ams01`. */
+  readonly location: string;
+  /** How long running requests may go on after a connector unregistered, in ms. */
+  readonly drainMs: number;
+}
+
+/** Takes connections from the tunnel listener, registers them, watches them, and lets them go. */
+export class TunnelFront {
+  readonly #deps: TunnelFrontDeps;
+  readonly #waiting = new Map<string, number>();
+  #waitingCount = 0;
+  readonly #sessions = new Set<EdgeSession>();
+
+  constructor(deps: TunnelFrontDeps) {
+    this.#deps = deps;
+  }
+
+  /** Called for each accepted connection after its TLS handshake. */
+  accept(connection: Connection): void {
+    const ip = connection.remoteIp;
+    const fromIp = this.#waiting.get(ip) ?? 0;
+    const session = acceptHttp2(connection, { clock: this.#deps.clock });
+    this.#sessions.add(session);
+    void session.closed.then(() => this.#sessions.delete(session));
+    if (this.#waitingCount >= MAX_UNREGISTERED || fromIp >= MAX_UNREGISTERED_PER_IP) {
+      this.#deps.log.warn("Refused a tunnel connection: too many are waiting to register", { ip });
+      session.close();
+      return;
+    }
+    this.#waitingCount += 1;
+    this.#waiting.set(ip, fromIp + 1);
+    void new Registration(this.#deps, session, ip).run(() => this.#settled(ip));
+  }
+
+  /** Ends every connection: at once, or when its running requests have ended. */
+  close(now: boolean): void {
+    for (const session of [...this.#sessions]) {
+      if (now) session.close();
+      else session.drain();
+    }
+  }
+
+  #settled(ip: string): void {
+    this.#waitingCount -= 1;
+    const left = (this.#waiting.get(ip) ?? 1) - 1;
+    if (left === 0) this.#waiting.delete(ip);
+    else this.#waiting.set(ip, left);
+  }
+}
+
+/** One connection from its control stream to its end. */
+class Registration implements RegistrationHandlers {
+  readonly #deps: TunnelFrontDeps;
+  readonly #session: EdgeSession;
+  readonly #log: Logger;
+  #live: LiveConnection | undefined;
+  #settled = (): void => {};
+
+  constructor(deps: TunnelFrontDeps, session: EdgeSession, ip: string) {
+    this.#deps = deps;
+    this.#session = session;
+    this.#log = deps.log.with({ ip });
+  }
+
+  /** Never rejects. `onSettled`: called once, when the connection is no longer waiting to register. */
+  async run(onSettled: () => void): Promise<void> {
+    this.#settled = () => {
+      this.#settled = () => {};
+      onSettled();
+    };
+    const { clock } = this.#deps;
+    const cancelDeadline = clock.after(REGISTRATION_TIMEOUT_MS, () => {
+      if (this.#live === undefined) this.#session.close();
+    });
+    const stopWatching = this.#watchSilence();
+    try {
+      const server = new RegistrationServer(await this.#session.control, this, { clock });
+      const end = await Promise.race([server.ended, this.#session.closed]);
+      if (end.kind === "refused") {
+        // The connector waits for us to close (protocol: section 2.3); its refusal must reach it first.
+        clock.after(REFUSAL_LINGER_MS, () => this.#session.close(), { background: true });
+      } else if (end.kind === "silent") {
+        this.#session.close();
+      } else if (end.kind === "closed" && "reason" in end) {
+        // A connector without its control stream can neither be told nor tell anything: let it finish and go.
+        this.#drain();
+      }
+      const reason = await this.#session.closed;
+      this.#ended(reason.kind === "lost" ? reason.error.message : undefined);
+    } catch (error) {
+      // A probe that shakes hands and leaves (protocol: section 1.9), or something that is no connector.
+      this.#log.debug("Tunnel connection ended before it registered", { error: describe(error) });
+    } finally {
+      cancelDeadline();
+      stopWatching();
+      this.#settled();
+    }
+  }
+
+  register(params: RegisterConnectionParams): Promise<Registered | Refusal> {
+    const answer = this.#decide(params);
+    this.#settled();
+    return Promise.resolve(answer);
+  }
+
+  unregister(): Promise<void> {
+    this.#log.info("Tunnel connection unregistered", this.#names());
+    if (this.#live !== undefined) this.#live.draining = true;
+    // The connector reads the answer and then ends its control stream, which lets the rest go; if not, time does.
+    this.#deps.clock.after(UNREGISTER_LINGER_MS, () => this.#drain(), { background: true });
+    return Promise.resolve();
+  }
+
+  updateLocalConfiguration(config: Uint8Array): Promise<void> {
+    this.#log.debug("Connector reported its configuration", { ...this.#names(), bytes: config.length });
+    return Promise.resolve();
+  }
+
+  #decide(params: RegisterConnectionParams): Registered | Refusal {
+    const { store, registry, clock, location } = this.#deps;
+    const { client } = params.options;
+    const known = store.credentials(params.tunnelId);
+    const secretMatches = sameSecret(known?.secret ?? NO_SECRET, params.auth.tunnelSecret);
+    if (known === undefined || !secretMatches || known.tunnel.accountTag !== params.auth.accountTag) {
+      this.#log.warn("Refused a registration: unknown tunnel or wrong secret", { tunnelID: params.tunnelId });
+      return refusal("unauthorized", "Unauthorized: Invalid tunnel secret", false);
+    }
+    const live: LiveConnection = {
+      connectionId: newConnectionId(),
+      tunnelId: params.tunnelId,
+      connectorId: client.clientId,
+      connIndex: params.connIndex,
+      session: this.#session,
+      version: client.version,
+      arch: client.arch,
+      registeredAtMs: clock.wallMs(),
+      draining: false,
+    };
+    const admission = registry.admit(live);
+    if (admission.kind === "full") {
+      this.#log.warn(`Refused a registration: the tunnel has too many ${admission.what}`, {
+        tunnelID: params.tunnelId,
+      });
+      return refusal("other", `too many ${admission.what} for this tunnel`, true);
+    }
+    this.#live = live;
+    this.#session.usePeerFeatures(client.features);
+    this.#log.info("Tunnel connection registered", {
+      ...this.#names(),
+      tunnel: known.tunnel.name,
+      location,
+      protocol: this.#session.protocol,
+      version: client.version,
+      arch: client.arch,
+    });
+    if (admission.replaced !== undefined) {
+      admission.replaced.draining = true;
+      admission.replaced.session.close();
+    }
+    return { kind: "registered", connectionId: live.connectionId, location, remotelyManaged: false };
+  }
+
+  #drain(): void {
+    if (this.#live !== undefined) this.#live.draining = true;
+    this.#session.drain();
+    this.#deps.clock.after(this.#deps.drainMs, () => this.#session.close(), { background: true });
+  }
+
+  #ended(error: string | undefined): void {
+    const live = this.#live;
+    if (live === undefined) return;
+    this.#deps.registry.remove(live);
+    if (error === undefined) this.#log.info("Tunnel connection ended", this.#names());
+    else this.#log.warn("Tunnel connection lost", { ...this.#names(), error });
+  }
+
+  /** Pings a quiet link and gives up a silent one. Bytes of any kind count as a sign of life. */
+  #watchSilence(): () => void {
+    const { clock } = this.#deps;
+    let cancel: CancelTimer = () => {};
+    const check = (): void => {
+      const quietMs = clock.nowMs() - this.#session.lastReceivedAtMs;
+      if (quietMs >= SILENT_MS) {
+        this.#log.warn("Tunnel connection went silent", this.#names());
+        this.#session.close();
+        return;
+      }
+      if (quietMs >= QUIET_MS) this.#session.ping().catch(() => {});
+      cancel = clock.after(QUIET_MS, check, { background: true });
+    };
+    cancel = clock.after(QUIET_MS, check, { background: true });
+    return () => cancel();
+  }
+
+  #names() {
+    const live = this.#live;
+    return live === undefined
+      ? {}
+      : {
+          tunnelID: live.tunnelId,
+          connector: live.connectorId,
+          connIndex: live.connIndex,
+          connection: live.connectionId,
+        };
+  }
+}
+
+function refusal(code: Refusal["code"], cause: string, shouldRetry: boolean): Refusal {
+  return { kind: "refused", code, cause, retryAfterMs: 0, shouldRetry };
+}
+
+/** Compares in constant time, whatever the lengths. */
+function sameSecret(expected: Uint8Array, given: Uint8Array): boolean {
+  const digest = (bytes: Uint8Array): Uint8Array => createHash("sha256").update(bytes).digest();
+  return timingSafeEqual(digest(expected), digest(given));
+}

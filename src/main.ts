@@ -1,0 +1,72 @@
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import type { Context } from "./cli/command.ts";
+import { EXIT } from "./cli/command.ts";
+import { ROOT } from "./cli/commands.ts";
+import { reportError } from "./cli/failure.ts";
+import { renderHelp } from "./cli/help.ts";
+import { commandName, parseArguments } from "./cli/parse.ts";
+import { versionLine } from "./cli/version.ts";
+
+/** Exit code of a process that a signal ended, less the signal's number. */
+const SIGNAL_EXIT_BASE = 128;
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+const note = (text: string): void => {
+  process.stderr.write(`${text}\n`);
+};
+
+/** The first signal asks for a good end, the second does not ask. */
+function stopOnSignals(): AbortSignal {
+  const stop = new AbortController();
+  const numbers = { SIGINT: 2, SIGTERM: 15 } as const;
+  for (const [signal, number] of Object.entries(numbers) as ["SIGINT" | "SIGTERM", number][]) {
+    process.on(signal, () => {
+      if (stop.signal.aborted) process.exit(SIGNAL_EXIT_BASE + number);
+      stop.abort(signal === "SIGINT" ? "interrupt" : "terminated");
+    });
+  }
+  return stop.signal;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const parsed = parseArguments(ROOT, argv);
+  switch (parsed.kind) {
+    case "version":
+      print(versionLine());
+      return EXIT.ok;
+    case "help":
+      print(renderHelp(parsed.path));
+      return EXIT.ok;
+    case "usage":
+      note(`culvert: ${parsed.message}`);
+      note(`See '${commandName(parsed.path)} --help'.`);
+      return EXIT.usage;
+    case "run": {
+      const context: Context = {
+        args: parsed.args,
+        positionals: parsed.positionals,
+        host: {
+          env: process.env,
+          homeDir: homedir(),
+          platform: process.platform,
+          readFile: (path) => readFileSync(path, "utf8"),
+          exists: existsSync,
+        },
+        print,
+        note,
+        stop: stopOnSignals(),
+      };
+      const command = await parsed.path.at(-1)?.load?.();
+      try {
+        return (await command?.run(context)) ?? EXIT.failed;
+      } catch (error) {
+        return reportError(context, error);
+      }
+    }
+  }
+}
+
+process.exit(await main(process.argv.slice(2)));
