@@ -20,6 +20,13 @@ export const CLOSE_LINGER_MS = 5_000;
 /** Idle connections are looked at this often, in ms: they live that much longer than they must. */
 export const SWEEP_MS = 5_000;
 
+/**
+ * Beyond that number connections are kept this long, in ms, and up to that many times as many: with more requests at
+ * once than may idle, dropping each surplus connection at once would mean dialling anew all the time.
+ */
+export const SURPLUS_IDLE_MS = 2_000;
+export const SURPLUS_FACTOR = 4;
+
 export interface OriginPoolOptions {
   /** Opens a connection to the origin; rejects with `dial.failed`, `dial.tls` or anything else, and heeds the signal. */
   readonly dial: (options: { signal: AbortSignal }) => Promise<Connection>;
@@ -92,8 +99,9 @@ export class OriginPool implements ConnectionOwner {
 
   onIdle(connection: OriginConnection, hintMs: number | undefined): void {
     const limitMs = this.#idleTimeoutMs === 0 ? Number.POSITIVE_INFINITY : this.#idleTimeoutMs;
-    const lifeMs = Math.min(limitMs, hintMs ?? limitMs);
-    if (this.#closed || this.#idle.length >= this.#maxIdle || lifeMs <= 0) {
+    const surplus = this.#idle.length >= this.#maxIdle;
+    const lifeMs = Math.min(limitMs, hintMs ?? limitMs, surplus ? SURPLUS_IDLE_MS : limitMs);
+    if (this.#closed || this.#idle.length >= this.#maxIdle * SURPLUS_FACTOR || lifeMs <= 0) {
       connection.close();
       return;
     }

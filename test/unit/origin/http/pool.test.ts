@@ -6,6 +6,9 @@ import {
   CONNECT_TIMEOUT_MS,
   IDLE_TIMEOUT_MS,
   type OriginPool,
+  SURPLUS_FACTOR,
+  SURPLUS_IDLE_MS,
+  SWEEP_MS,
 } from "../../../../src/origin/http/pool.ts";
 import type { OriginRequest } from "../../../../src/origin/port.ts";
 import { bytesOf, textOf } from "../../wire/h1/recorder.ts";
@@ -517,17 +520,28 @@ describe("keeping connections", () => {
     expect([origin.end(0).received !== "", origin.end(1).received !== ""]).toEqual([true, false]);
   });
 
-  test("no more than the maximum", async () => {
+  test("more than the maximum only for a moment, and never more than a few times as many", async () => {
     const origin = new ScriptedOrigin();
     const pool = origin.pool({ maxIdle: 1 });
-    start(pool, GET);
+    for (let i = 0; i < SURPLUS_FACTOR + 1; i++) start(pool, GET);
+    await turn();
+    for (let i = 0; i < SURPLUS_FACTOR + 1; i++) origin.end(i).send(OK);
+    await turn();
+    expect(pool.idleCount).toBe(SURPLUS_FACTOR);
+    expect(origin.ends.filter((end) => end.ended)).toHaveLength(1);
+    origin.clock.advance(SURPLUS_IDLE_MS + SWEEP_MS);
+    await turn();
+    expect(pool.idleCount).toBe(1);
+  });
+
+  test("none when the maximum is 0", async () => {
+    const origin = new ScriptedOrigin();
+    const pool = origin.pool({ maxIdle: 0 });
     start(pool, GET);
     await turn();
     origin.end(0).send(OK);
-    origin.end(1).send(OK);
     await turn();
-    expect(pool.idleCount).toBe(1);
-    expect(origin.ends.filter((end) => end.ended)).toHaveLength(1);
+    expect(pool.idleCount).toBe(0);
   });
 
   test("no longer than the idle time, and no timer without need", async () => {
