@@ -1,0 +1,114 @@
+import { randomBytes } from "node:crypto";
+import { type Connector, startConnector } from "../../src/connector/connector.ts";
+import { createRoutes } from "../../src/connector/routes.ts";
+import { systemClock, systemRandom } from "../../src/core/clock.ts";
+import { newConnectorId, newTunnelId } from "../../src/core/ids.ts";
+import { createLogger, type Logger } from "../../src/core/log.ts";
+import { createAuthority, createEdgeCertificate } from "../../src/edge/certificates.ts";
+import { type Edge, startEdge } from "../../src/edge/edge.ts";
+import { openSqliteStore } from "../../src/edge/store/sqlite.ts";
+import { type IngressRules, singleRule } from "../../src/ingress/rules.ts";
+import { http2 } from "../../src/transport/http2/connector.ts";
+
+export const HOSTNAME = "app.example.test";
+
+/** An edge and connectors in this process on real sockets; what `await using` owns. */
+export interface WholePath extends AsyncDisposable {
+  readonly edge: Edge;
+  readonly publicPort: number;
+  readonly lines: string[];
+  /** Starts one more connector of the same tunnel. */
+  connect(options?: { rules?: IngressRules; secret?: Uint8Array; connections?: number }): Promise<Connector>;
+  /** Stops the edge and starts another one on the same ports. */
+  restartEdge(): Promise<void>;
+}
+
+export async function startWholePath(): Promise<WholePath> {
+  const lines: string[] = [];
+  const log: Logger = createLogger({
+    level: "debug",
+    format: "default",
+    wallMs: systemClock.wallMs,
+    write: (line) => void lines.push(line),
+  });
+  const authority = createAuthority(Date.now());
+  const store = openSqliteStore(":memory:", randomBytes(32));
+  const tunnel = { id: newTunnelId(), name: "test", accountTag: "a".repeat(32), createdAtMs: 0 };
+  const tunnelSecret = randomBytes(32);
+  store.addTunnel(tunnel, tunnelSecret);
+  store.addHostnames(tunnel.id, [HOSTNAME]);
+  const certificate = createEdgeCertificate(authority, [], Date.now());
+  const start = (httpPort: number, tunnelPort: number): Promise<Edge> =>
+    startEdge(
+      {
+        store,
+        certificate,
+        http: { host: "127.0.0.1", port: httpPort },
+        tunnel: { host: "127.0.0.1", port: tunnelPort },
+        location: "test01",
+        trustedProxies: [],
+      },
+      { clock: systemClock, log },
+    );
+  let edge = await start(0, 0);
+  const publicPort = portOf(edge.publicAddress);
+  const tunnelPort = portOf(edge.tunnelAddress);
+  const connectors: Connector[] = [];
+  return {
+    get edge() {
+      return edge;
+    },
+    publicPort,
+    lines,
+    connect: async (options = {}) => {
+      const connectorId = newConnectorId();
+      const connections = options.connections ?? 4;
+      const connector = await startConnector(
+        {
+          identity: {
+            accountTag: tunnel.accountTag,
+            tunnelId: tunnel.id,
+            tunnelSecret: options.secret ?? tunnelSecret,
+          },
+          connectorId,
+          targets: Array.from({ length: connections }, () => ({
+            host: "127.0.0.1",
+            port: tunnelPort,
+            ca: authority.cert,
+          })),
+          transport: http2,
+          routes: createRoutes(options.rules ?? singleRule({ kind: "hello_world" }), {
+            clock: systemClock,
+            tags: [["ID", connectorId]],
+            readFile: () => "",
+          }),
+          haConnections: connections,
+          retries: 5,
+          gracePeriodMs: 10_000,
+          rpcTimeoutMs: 5_000,
+          metrics: { host: "127.0.0.1", port: 0 },
+          version: "0.0.0-test",
+          platform: "linux",
+          arch: "x64",
+        },
+        { clock: systemClock, random: systemRandom, log },
+      );
+      connectors.push(connector);
+      return connector;
+    },
+    restartEdge: async () => {
+      await edge.close(0);
+      edge = await start(publicPort, tunnelPort);
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const connector of connectors) connector.stopNow();
+      await Promise.all(connectors.map((connector) => connector.finished));
+      await edge.close(0);
+      store.close();
+    },
+  };
+}
+
+function portOf(address: string): number {
+  return Number(address.slice(address.lastIndexOf(":") + 1));
+}
