@@ -61,7 +61,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   });
   const publicListener = await startPublicListener({
     ...options.http,
-    dispatcher: new Dispatcher({ store: options.store, registry }),
+    dispatcher: new Dispatcher({ store: options.store, registry, log }),
     clock,
     policy: { trustedProxies: options.trustedProxies },
     location: options.location,
@@ -83,8 +83,9 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       await Promise.race([publicListener.close(), delay(clock, graceMs, patience.signal)]);
       patience.abort();
       publicListener.abort();
-      await tunnelListener.close();
+      const freed = tunnelListener.close();
       front.close(true);
+      await freed;
     },
   };
 }

@@ -67,6 +67,11 @@ export class Registry {
     return [...this.#tunnels.values()].flat();
   }
 
+  /** True when some connection of the tunnel takes requests. */
+  serves(tunnel: TunnelId): boolean {
+    return this.#tunnels.get(tunnel)?.some((connection) => !connection.draining) === true;
+  }
+
   /**
    * The connection with the fewest running requests that takes new ones and was not tried yet; among equals a
    * different one each time. Undefined when there is none.

@@ -1,5 +1,6 @@
-import type { TunnelError } from "../../core/errors.ts";
+import { describe, type TunnelError } from "../../core/errors.ts";
 import type { TunnelId } from "../../core/ids.ts";
+import type { Logger } from "../../core/log.ts";
 import type { ByteChannel } from "../../net/channel.ts";
 import type { RequestEvents, StreamRequest, StreamResponse } from "../../transport/port.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
@@ -19,7 +20,9 @@ export type Destination =
   /** No tunnel has this hostname. */
   | { readonly kind: "unknown-hostname" }
   /** The tunnel has no connection that takes requests. */
-  | { readonly kind: "no-connection"; readonly tunnelId: TunnelId };
+  | { readonly kind: "no-connection"; readonly tunnelId: TunnelId }
+  /** The routes cannot be read; the log says why. */
+  | { readonly kind: "store-failed" };
 
 /** A visitor's request on its way: the request body goes in here, the answer comes by the events given. */
 export interface Dispatch {
@@ -39,18 +42,25 @@ export interface DispatchEvents extends RequestEvents {
 export class Dispatcher {
   readonly #store: Store;
   readonly #registry: Registry;
+  readonly #log: Logger;
 
-  constructor(deps: { store: Store; registry: Registry }) {
+  constructor(deps: { store: Store; registry: Registry; log: Logger }) {
     this.#store = deps.store;
     this.#registry = deps.registry;
+    this.#log = deps.log;
   }
 
   /** `hostname`: lower case, without port. */
   find(hostname: string): Destination {
-    const tunnelId = this.#store.tunnelForHostname(hostname);
+    let tunnelId: TunnelId | undefined;
+    try {
+      tunnelId = this.#store.tunnelForHostname(hostname);
+    } catch (error) {
+      this.#log.error("Cannot look up a hostname", { error: describe(error) });
+      return { kind: "store-failed" };
+    }
     if (tunnelId === undefined) return { kind: "unknown-hostname" };
-    const live = this.#registry.choose(tunnelId, []);
-    return live === undefined ? { kind: "no-connection", tunnelId } : { kind: "tunnel", tunnelId };
+    return { kind: this.#registry.serves(tunnelId) ? "tunnel" : "no-connection", tunnelId };
   }
 
   /**

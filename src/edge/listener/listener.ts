@@ -88,13 +88,15 @@ export async function startPublicListener(options: {
     counters,
     close: async () => {
       closing = true;
-      await socket.close();
+      // Not awaited yet: some runtimes free the port only when the last connection is gone.
+      const freed = socket.close();
       const gone = new Promise<void>((resolve) => {
         idle = resolve;
       });
       for (const connection of [...open]) connection.retire();
       if (open.size > 0) await gone;
       cancelSweep();
+      await freed;
     },
     abort: () => {
       for (const connection of [...open]) connection.abort(new TunnelError("aborted", "The edge is shutting down"));

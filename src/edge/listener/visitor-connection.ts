@@ -5,8 +5,9 @@ import { RequestDecoder } from "../../wire/h1/decoder.ts";
 import { encodeResponseHead } from "../../wire/h1/encoder.ts";
 import type { Malformed } from "../../wire/h1/malformed.ts";
 import type { RequestHead } from "../../wire/h1/message.ts";
+import type { RawHeaders } from "../../wire/headers.ts";
 import { type EdgeError, renderError, statusError } from "./error-page.ts";
-import { HEAD_TIMEOUT_MS, KEEP_ALIVE_IDLE_MS, LINGER_MS, MAX_LINGER_BYTES } from "./limits.ts";
+import { HEAD_TIMEOUT_MS, KEEP_ALIVE_IDLE_MS, LINGER_MS, MAX_LINGER_BYTES, WRITE_STALL_MS } from "./limits.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
 import { VisitorExchange } from "./visitor-exchange.ts";
 
@@ -22,6 +23,7 @@ export class VisitorConnection implements ChannelEvents {
   #exchange: VisitorExchange | undefined;
   #deadlineAtMs: number;
   #lingerBytes = 0;
+  #visitorEnded = false;
 
   constructor(connection: Connection, deps: VisitorDeps, onGone: (connection: VisitorConnection) => void) {
     this.#connection = connection;
@@ -30,7 +32,7 @@ export class VisitorConnection implements ChannelEvents {
     this.#decoder = new RequestDecoder({
       onHead: (head) => this.#onHead(head),
       onData: (chunk) => this.#exchange?.bodyData(chunk),
-      onEnd: (trailers) => this.#exchange?.bodyEnd(trailers),
+      onEnd: (trailers) => this.#onRequestEnd(trailers),
       onMalformed: (fault) => this.#onMalformed(fault),
     });
     this.#deadlineAtMs = deps.clock.nowMs() + KEEP_ALIVE_IDLE_MS;
@@ -50,12 +52,13 @@ export class VisitorConnection implements ChannelEvents {
       this.#exchange.fail(statusError(408));
     } else if (this.#phase === "exchange" || this.#phase === "tunnel") {
       this.abort(new TunnelError("timeout", "The visitor's connection stood still for too long"));
-    } else this.#close();
+    } else if (this.#phase === "linger") this.abort(new TunnelError("timeout", "The visitor did not close"));
+    else this.#close(LINGER_MS);
   }
 
   /** Ends an idle connection; one that carries a request ends after it. */
   retire(): void {
-    if (this.#phase === "idle") this.#close();
+    if (this.#phase === "idle") this.#close(LINGER_MS);
   }
 
   abort(error: TunnelError): void {
@@ -85,12 +88,12 @@ export class VisitorConnection implements ChannelEvents {
   }
 
   onEnd(): void {
+    this.#visitorEnded = true;
     if (this.#phase === "tunnel") this.#exchange?.tunnelEnd();
     else if (this.#phase === "exchange") {
+      // A visitor may end its direction and still read the answer; one that ends within its request may not.
       this.#decoder.finish();
-      // A visitor may end its direction and still read the answer.
-      this.#exchange?.visitorEnded();
-    } else this.#close();
+    } else this.#endUnasked();
   }
 
   onDrain(): void {
@@ -118,6 +121,12 @@ export class VisitorConnection implements ChannelEvents {
     this.#exchange.start();
   }
 
+  #onRequestEnd(trailers: RawHeaders): void {
+    if (this.#exchange !== undefined) this.#exchange.bodyEnd(trailers);
+    // The edge answered on its own while the head was being read, and only now can the next request follow.
+    else if (this.#phase === "exchange") this.#nextRequest();
+  }
+
   #onMalformed(fault: Malformed): void {
     this.#deps.counters.malformed += 1;
     if (this.#exchange !== undefined) this.#exchange.fail(statusError(fault.status));
@@ -128,6 +137,7 @@ export class VisitorConnection implements ChannelEvents {
     this.#phase = "tunnel";
     this.#deadlineAtMs = Number.POSITIVE_INFINITY;
     for (const chunk of this.#decoder.takeRest()) this.#exchange?.tunnelData(chunk);
+    if (this.#visitorEnded) this.#exchange?.tunnelEnd();
     this.#connection.channel.resume();
   }
 
@@ -136,13 +146,24 @@ export class VisitorConnection implements ChannelEvents {
     if (this.#phase === "gone") return;
     this.#exchange = undefined;
     if (!mayContinue || this.#deps.closing()) {
-      this.#close();
-      return;
-    }
+      // A visitor that has sent everything closes when it has read everything, however long that takes it.
+      this.#close(this.#phase === "tunnel" || this.#decoder.waiting ? WRITE_STALL_MS : LINGER_MS);
+    } else if (this.#decoder.waiting) this.#nextRequest();
+  }
+
+  #nextRequest(): void {
     this.#phase = this.#decoder.hasRest ? "head" : "idle";
     this.#deadline(this.#phase === "head" ? HEAD_TIMEOUT_MS : KEEP_ALIVE_IDLE_MS);
     this.#connection.channel.resume();
     this.#decoder.next();
+    if (this.#visitorEnded) this.#endUnasked();
+  }
+
+  /** The visitor ended its direction, and no request of it runs. */
+  #endUnasked(): void {
+    if (this.#phase === "exchange") return;
+    this.#decoder.finish();
+    this.#close(WRITE_STALL_MS);
   }
 
   /** Answers something that never became a request. */
@@ -153,18 +174,15 @@ export class VisitorConnection implements ChannelEvents {
       body,
     );
     if (bytes instanceof Uint8Array) this.#connection.channel.write(bytes);
-    this.#close();
+    this.#close(LINGER_MS);
   }
 
-  /** Ends our direction and reads on for a while: closing over unread bytes would reset the answer away. */
-  #close(): void {
-    if (this.#phase === "gone" || this.#phase === "linger") {
-      if (this.#phase === "linger") this.abort(new TunnelError("timeout", "The visitor did not close"));
-      return;
-    }
+  /** Ends our direction and reads on for `withinMs`: closing over unread bytes would reset the answer away. */
+  #close(withinMs: number): void {
+    if (this.#phase === "gone" || this.#phase === "linger") return;
     this.#phase = "linger";
     this.#decoder.stop();
-    this.#deadline(LINGER_MS);
+    this.#deadline(withinMs);
     this.#connection.channel.end();
     this.#connection.channel.resume();
   }

@@ -19,6 +19,7 @@ const NO_DESTINATION = {
   loop: statusError(508),
   "unknown-hostname": UNKNOWN_HOSTNAME,
   "no-connection": NO_CONNECTOR,
+  "store-failed": statusError(503),
 } as const;
 
 /** How the end of an answer's body is told to the visitor. */
@@ -54,6 +55,10 @@ export class VisitorExchange implements DispatchEvents {
   #answerEnded = false;
   #tunnel = false;
   #finished = false;
+  /** The visitor does not take what is written for it. */
+  #visitorFull = false;
+  /** The tunnel does not take the request's body, and the visitor is held back. */
+  #uploadHeld = false;
 
   constructor(head: RequestHead, connection: Connection, deps: VisitorDeps, owner: ExchangeOwner) {
     this.#head = head;
@@ -76,7 +81,7 @@ export class VisitorExchange implements DispatchEvents {
   start(): void {
     const head = this.#head;
     this.#bodyEnded = head.framing.kind === "none";
-    this.#owner.onMoved(this.#bodyEnded ? Number.POSITIVE_INFINITY : BODY_IDLE_MS);
+    this.#watch();
     const destination = isLooping(head.headers)
       ? ({ kind: "loop" } as const)
       : this.#deps.dispatcher.find(hostnameOf(head.host ?? ""));
@@ -107,25 +112,25 @@ export class VisitorExchange implements DispatchEvents {
   // ---- from the visitor ----
 
   bodyData(chunk: Uint8Array): void {
-    this.#owner.onMoved(BODY_IDLE_MS);
     if (this.#dispatch === undefined || this.#dispatchOver) return;
-    if (!this.#dispatch.write(chunk)) this.#connection.channel.pause();
+    if (!this.#dispatch.write(chunk)) {
+      this.#uploadHeld = true;
+      this.#connection.channel.pause();
+    }
+    this.#watch();
   }
 
   bodyEnd(trailers: RawHeaders): void {
     this.#bodyEnded = true;
-    this.#owner.onMoved(Number.POSITIVE_INFINITY);
+    this.#watch();
     // A handshake's stream stays open: what follows is not a body.
     if (streamKind(this.#head) === "http") this.#dispatch?.end(trailers);
     this.#finishIfDone();
   }
 
-  visitorEnded(): void {
-    if (!this.#bodyEnded) this.#dispatch?.abort(new TunnelError("request.length", "The visitor cut its request short"));
-  }
-
   visitorDrained(): void {
-    this.#owner.onMoved(Number.POSITIVE_INFINITY);
+    this.#visitorFull = false;
+    this.#watch();
     this.#dispatch?.resume();
   }
 
@@ -157,32 +162,38 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   onResponse(response: StreamResponse): void {
+    if (this.#finished) return;
     if (response.source === "cloudflared") {
       this.fail(response.status === 502 ? BAD_GATEWAY : statusError(response.status));
       return;
     }
-    if (response.status === 101) {
+    const handshake = streamKind(this.#head) === "websocket";
+    if (handshake && response.status === 101) {
       this.#switchProtocols(response);
       return;
     }
-    const headers = stripHopByHop(response.headers).filter(notContentLength);
     const framing = this.#frame(response);
     if (framing === undefined) {
       this.fail(BAD_GATEWAY);
       return;
     }
+    // The origin said no, so nothing follows the handshake.
+    if (handshake) this.#dispatch?.end(NO_TRAILERS);
     this.#framing = framing;
+    const headers = stripHopByHop(response.headers).filter(notContentLength);
     const length = headerValue(response.headers, "content-length");
-    if (length !== undefined && framing.kind !== "chunked") headers.push("Content-Length", length);
+    // Forbidden beside 204 (RFC 9110 section 8.6).
+    if (length !== undefined && response.status !== 204) headers.push("Content-Length", length);
     if (framing.kind === "chunked") headers.push("Transfer-Encoding", "chunked");
     headers.push("Cf-Ray", this.#ray, "Connection", this.#keepAlive() ? "keep-alive" : "close");
     this.#sendHead(response.status, headers);
   }
 
   onData(chunk: Uint8Array): void {
-    if (this.#finished || this.#answerEnded) return;
+    // An empty chunk would end a chunked body.
+    if (this.#finished || this.#answerEnded || chunk.length === 0) return;
     if (this.#tunnel) {
-      if (!this.#connection.channel.write(chunk)) this.#dispatch?.pause();
+      this.#send(chunk);
       return;
     }
     const framing = this.#framing;
@@ -194,10 +205,7 @@ export class VisitorExchange implements DispatchEvents {
       }
       framing.left -= chunk.length;
     }
-    const room = this.#connection.channel.write(framing.kind === "chunked" ? encodeChunk(chunk) : chunk);
-    if (room) return;
-    this.#owner.onMoved(WRITE_STALL_MS);
-    this.#dispatch?.pause();
+    this.#send(framing.kind === "chunked" ? encodeChunk(chunk) : chunk);
   }
 
   onEnd(trailers: RawHeaders): void {
@@ -221,6 +229,9 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   onDrain(): void {
+    if (this.#finished) return;
+    this.#uploadHeld = false;
+    this.#watch();
     this.#connection.channel.resume();
   }
 
@@ -234,6 +245,7 @@ export class VisitorExchange implements DispatchEvents {
     }
     if (this.#answerEnded) return;
     if (this.answered) this.#cut(error?.message ?? "The answer ended early");
+    else if (error?.code === "stream.limit") this.fail(statusError(503));
     else if (error?.retry === "elsewhere") this.fail(NO_CONNECTOR);
     else this.fail(BAD_GATEWAY);
   }
@@ -246,12 +258,13 @@ export class VisitorExchange implements DispatchEvents {
       return;
     }
     this.#dispatchOver = true;
-    this.#dispatch?.abort(new TunnelError("aborted", error.title));
     const { headers, body } = renderError(error, this.#head.headers, this.#ray);
-    headers.push("Connection", this.#keepAlive() && this.#bodyEnded ? "keep-alive" : "close");
+    const mayContinue = this.#keepAlive() && this.#bodyEnded;
+    headers.push("Connection", mayContinue ? "keep-alive" : "close");
     this.#sendHead(error.status, headers, this.#head.method === "HEAD" ? undefined : body);
-    this.#answerEnded = true;
-    this.#finish(this.#keepAlive() && this.#bodyEnded, error.title);
+    this.#finish(mayContinue, error.title);
+    // Last, because a stream may report its end during the call.
+    this.#dispatch?.abort(new TunnelError("aborted", error.title));
   }
 
   // ---- inside ----
@@ -260,8 +273,9 @@ export class VisitorExchange implements DispatchEvents {
     const headers = stripHopByHop(response.headers).filter(notContentLength);
     headers.push("Upgrade", headerValue(response.headers, "upgrade") ?? "websocket", "Connection", "Upgrade");
     headers.push("Cf-Ray", this.#ray);
-    this.#tunnel = true;
     this.#sendHead(101, headers);
+    if (this.#finished) return;
+    this.#tunnel = true;
     this.#owner.onTunnel();
   }
 
@@ -274,16 +288,36 @@ export class VisitorExchange implements DispatchEvents {
       return;
     }
     this.#status = status;
-    if (!this.#connection.channel.write(bytes)) this.#dispatch?.pause();
+    this.#send(bytes);
+    this.#watch();
   }
 
+  /** Writes to the visitor, and holds the origin back when the visitor does not keep up. */
+  #send(bytes: Uint8Array): void {
+    if (this.#connection.channel.write(bytes)) return;
+    this.#dispatch?.pause();
+    if (this.#visitorFull) return;
+    this.#visitorFull = true;
+    this.#owner.onMoved(WRITE_STALL_MS);
+  }
+
+  /**
+   * Gives the visitor its time: to send the body that the origin waits for. While we hold it back, and once the answer
+   * has begun, how long the body takes is the origin's affair.
+   */
+  #watch(): void {
+    if (this.#visitorFull) return;
+    const awaited = !this.#bodyEnded && !this.#uploadHeld && !this.answered;
+    this.#owner.onMoved(awaited ? BODY_IDLE_MS : Number.POSITIVE_INFINITY);
+  }
+
+  /** Undefined for a head that is no final answer to this request. */
   #frame(response: StreamResponse): AnswerFraming | undefined {
     const { status } = response;
-    if (this.#head.method === "HEAD" || status === 204 || status === 304) return { kind: "none" };
     const length = headerValue(response.headers, "content-length");
-    if (length !== undefined) {
-      return /^[0-9]{1,15}$/.test(length) ? { kind: "length", left: Number(length) } : undefined;
-    }
+    if (status < 200 || (length !== undefined && !/^[0-9]{1,15}$/.test(length))) return undefined;
+    if (this.#head.method === "HEAD" || status === 204 || status === 304) return { kind: "none" };
+    if (length !== undefined) return { kind: "length", left: Number(length) };
     return this.#head.minorVersion === 1 ? { kind: "chunked" } : { kind: "until-close" };
   }
 
@@ -298,14 +332,14 @@ export class VisitorExchange implements DispatchEvents {
   /** The origin answered without reading the whole request: the rest goes nowhere and the connection ends. */
   #finishEarly(): void {
     this.#dispatchOver = true;
-    this.#dispatch?.abort(new TunnelError("aborted", "The answer came before the whole request"));
     this.#finish(false, undefined);
+    this.#dispatch?.abort(new TunnelError("aborted", "The answer came before the whole request"));
   }
 
   #cut(why: string): void {
-    this.#dispatch?.abort(new TunnelError("stream.protocol", why));
     this.#finished = true;
     this.#report(why);
+    this.#dispatch?.abort(new TunnelError("stream.protocol", why));
     this.#connection.channel.abort(new TunnelError("stream.protocol", why));
   }
 
@@ -329,9 +363,11 @@ export class VisitorExchange implements DispatchEvents {
   }
 }
 
-/** Only a GET that names `websocket` alone is a handshake; other upgrades are not offered to origins. */
+/** Only a GET without body that names `websocket` alone is a handshake; other upgrades are not offered to origins. */
 function streamKind(head: RequestHead): StreamKind {
-  return head.upgrade?.toLowerCase() === "websocket" && head.method === "GET" ? "websocket" : "http";
+  const handshake =
+    head.upgrade?.toLowerCase() === "websocket" && head.method === "GET" && head.framing.kind === "none";
+  return handshake ? "websocket" : "http";
 }
 
 /** Host in lower case without port, brackets or a trailing dot. */
