@@ -1,9 +1,9 @@
 import type { ConnectionId, ConnectorId, TunnelId } from "../core/ids.ts";
 import type { EdgeSession } from "../transport/port.ts";
 
-/** Connectors (replicas) one tunnel may have at this edge. */
+/** Connectors (replicas) one tunnel may have at this edge; those whose connections all drain do not count. */
 export const MAX_CONNECTORS_PER_TUNNEL = 25;
-/** Connections one tunnel may have at this edge. */
+/** Connections one tunnel may have at this edge, without those that drain. */
 export const MAX_CONNECTIONS_PER_TUNNEL = 100;
 
 /** One registered connection of a connector. */
@@ -40,14 +40,20 @@ export class Registry {
     return count;
   }
 
+  /**
+   * Takes a connection in. The same connector may come again with another index at the same address: cloudflared does
+   * that when its list of edges names one twice, so `EDUPCONN` is never answered.
+   */
   admit(connection: LiveConnection): Admission {
     const current = this.#tunnels.get(connection.tunnelId) ?? [];
     const replaced = current.find(
       (other) => other.connectorId === connection.connectorId && other.connIndex === connection.connIndex,
     );
     const others = current.filter((other) => other !== replaced);
-    if (others.length >= MAX_CONNECTIONS_PER_TUNNEL) return { kind: "full", what: "connections" };
-    const connectors = new Set(others.map((other) => other.connectorId)).add(connection.connectorId);
+    // Those that are leaving make room at once: a rolling restart of many connectors must not wait for old downloads.
+    const staying = others.filter((other) => !other.draining);
+    if (staying.length >= MAX_CONNECTIONS_PER_TUNNEL) return { kind: "full", what: "connections" };
+    const connectors = new Set(staying.map((other) => other.connectorId)).add(connection.connectorId);
     if (connectors.size > MAX_CONNECTORS_PER_TUNNEL) return { kind: "full", what: "connectors" };
     this.#tunnels.set(connection.tunnelId, [...others, connection]);
     return { kind: "admitted", replaced };

@@ -1,6 +1,7 @@
 import { type Cidr, cidrContains } from "../../wire/cidr.ts";
 import { stripHopByHop } from "../../wire/h1/hop-by-hop.ts";
 import { headerValues, type RawHeaders } from "../../wire/headers.ts";
+import { formatIp, ipToBytes } from "../../wire/ip-bytes.ts";
 
 /** What a visitor's request is known to have come by. */
 export interface VisitorContext {
@@ -19,34 +20,34 @@ const LOOP_NAME = "culvert";
 /** Times a request may pass edges of this kind before it is taken for a loop. */
 export const MAX_LOOPS = 8;
 
-/** Fields that only an edge may set: what services behind it decide by. Lower case. */
+/**
+ * Fields that only an edge may set: what services behind it decide by. Lower case; with every other `cf-` field that is
+ * not in {@link VISITOR_FIELDS}.
+ */
 const EDGE_FIELDS: ReadonlySet<string> = new Set([
-  "cf-connecting-ip",
-  "cf-connecting-ipv6",
-  "cf-ipcountry",
-  "cf-ray",
-  "cf-visitor",
-  "cf-worker",
-  "cf-access-jwt-assertion",
-  "cf-access-authenticated-user-email",
-  "cf-pseudo-ipv4",
-  "cf-trace-id",
   "forwarded",
   "true-client-ip",
+  "x-client-ip",
   "x-forwarded-for",
   "x-forwarded-host",
   "x-forwarded-port",
   "x-forwarded-proto",
+  "x-forwarded-ssl",
   "x-real-ip",
 ]);
-const EDGE_PREFIXES = ["cf-cloudflared-", "cf-culvert-", "cf-int-", "cf-proxy-", "cf-warp-"] as const;
+const EDGE_PREFIX = "cf-";
+/** What a visitor shows to an application behind Access. */
+const VISITOR_FIELDS: ReadonlySet<string> = new Set([
+  "cf-access-client-id",
+  "cf-access-client-secret",
+  "cf-access-token",
+]);
 
 /**
  * The fields that go down the tunnel: the visitor's own without those of this connection and those that only an edge
  * may set, then the edge's. A trusted proxy's X-Forwarded-For is extended instead of replaced.
  */
 export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, policy: RequestPolicy): string[] {
-  const trusted = policy.trustedProxies.some((block) => cidrContains(block, context.ip));
   const stripped = stripHopByHop(headers);
   const result: string[] = [];
   for (let i = 0; i + 1 < stripped.length; i += 2) {
@@ -55,26 +56,58 @@ export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, poli
     if (lower === "host" || lower === "expect" || lower === "cdn-loop" || isEdgeField(lower)) continue;
     result.push(name, stripped[i + 1] as string);
   }
-  const before = trusted ? headerValues(headers, "x-forwarded-for").join(", ") : "";
-  const forwarded = before === "" ? context.ip : `${before}, ${context.ip}`;
-  const scheme = (trusted ? headerValues(headers, "x-forwarded-proto")[0] : undefined) ?? context.scheme;
-  const client = before === "" ? context.ip : (before.split(",", 1)[0] as string).trim();
-  const loops = headerValues(headers, "cdn-loop");
-  result.push("X-Forwarded-For", forwarded, "X-Forwarded-Proto", scheme, "Cf-Connecting-Ip", client);
-  result.push("Cf-Ray", context.ray, "Cf-Visitor", `{"scheme":"${scheme === "https" ? "https" : "http"}"}`);
-  result.push("Cdn-Loop", [...loops, LOOP_NAME].join(", "));
+  const peer = plainIp(context.ip);
+  const trusted = isTrusted(peer, policy);
+  const hops = trusted ? listMembers(headers, "x-forwarded-for") : [];
+  const told = trusted ? headerValues(headers, "x-forwarded-proto")[0]?.toLowerCase() : undefined;
+  const scheme = told === "https" || told === "http" ? told : context.scheme;
+  result.push("X-Forwarded-For", [...hops, peer].join(", "), "X-Forwarded-Proto", scheme);
+  result.push("Cf-Connecting-Ip", visitorIp(hops, peer, policy));
+  result.push("Cf-Ray", context.ray, "Cf-Visitor", `{"scheme":"${scheme}"}`);
+  result.push("Cdn-Loop", [...headerValues(headers, "cdn-loop"), LOOP_NAME].join(", "));
   return result;
+}
+
+/**
+ * Who the visitor is: the last address that a trusted proxy vouches for. Read from the right, because a proxy appends
+ * what it saw to whatever the visitor made up.
+ */
+function visitorIp(hops: readonly string[], peer: string, policy: RequestPolicy): string {
+  let vouched = peer;
+  for (let i = hops.length - 1; i >= 0 && isTrusted(vouched, policy); i -= 1) {
+    const hop = formatIp(ipToBytes(hops[i] as string));
+    if (hop === undefined) break;
+    vouched = hop;
+  }
+  return vouched;
+}
+
+function isTrusted(ip: string, policy: RequestPolicy): boolean {
+  return policy.trustedProxies.some((block) => cidrContains(block, ip));
+}
+
+/** IPv4 as such, also where a listener for both families shows it in its IPv6 form. */
+function plainIp(ip: string): string {
+  return ip.startsWith("::ffff:") ? (formatIp(ipToBytes(ip)) ?? ip) : ip;
+}
+
+function listMembers(headers: RawHeaders, name: string): string[] {
+  return headerValues(headers, name)
+    .flatMap((value) => value.split(","))
+    .map((member) => member.trim())
+    .filter((member) => member !== "");
 }
 
 /** True when the request has been through edges of this kind too often (RFC 8586). */
 export function isLooping(headers: RawHeaders): boolean {
-  const passes = headerValues(headers, "cdn-loop")
-    .join(",")
-    .split(",")
-    .filter((member) => member.split(";", 1)[0]?.trim().toLowerCase() === LOOP_NAME);
+  const passes = listMembers(headers, "cdn-loop").filter(
+    (member) => member.split(";", 1)[0]?.trim().toLowerCase() === LOOP_NAME,
+  );
   return passes.length >= MAX_LOOPS;
 }
 
 function isEdgeField(lower: string): boolean {
-  return EDGE_FIELDS.has(lower) || EDGE_PREFIXES.some((prefix) => lower.startsWith(prefix));
+  // CGI and its heirs cannot tell `X_Forwarded_For` from the real one.
+  const name = lower.includes("_") ? lower.replaceAll("_", "-") : lower;
+  return EDGE_FIELDS.has(name) || (name.startsWith(EDGE_PREFIX) && !VISITOR_FIELDS.has(lower));
 }
