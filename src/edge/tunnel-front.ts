@@ -19,10 +19,13 @@ export const REGISTRATION_TIMEOUT_MS = 15_000;
 const REFUSAL_LINGER_MS = 2_000;
 /** How long a connector that unregistered may keep its control stream open, in ms. */
 const UNREGISTER_LINGER_MS = 1_000;
-/** A link on which nothing was received for this long is asked for a sign of life, in ms. */
-const QUIET_MS = 5_000;
-/** A link that stays silent this long is given up, in ms. */
-const SILENT_MS = 15_000;
+/** How often a link is looked at, in ms; one that brought nothing since the last time is asked for a sign of life. */
+const LIVENESS_CHECK_MS = 5_000;
+/**
+ * A link that brought nothing this many times in a row is given up, after 15 to 20 s. Looks are counted instead of time,
+ * so that this process standing still is not taken for silence of every connector.
+ */
+const MAX_SILENT_CHECKS = 3;
 /** Connections that have not registered yet. */
 export const MAX_UNREGISTERED = 1_000;
 /** The same from one address. */
@@ -93,6 +96,8 @@ class Registration implements RegistrationHandlers {
   readonly #log: Logger;
   #live: LiveConnection | undefined;
   #settled = (): void => {};
+  /** Cancelled when the connection is over, or each would keep it in memory until it fires. */
+  readonly #timers: CancelTimer[] = [];
 
   constructor(deps: TunnelFrontDeps, session: EdgeSession, ip: string) {
     this.#deps = deps;
@@ -107,7 +112,7 @@ class Registration implements RegistrationHandlers {
       onSettled();
     };
     const { clock } = this.#deps;
-    const cancelDeadline = clock.after(REGISTRATION_TIMEOUT_MS, () => {
+    this.#later(REGISTRATION_TIMEOUT_MS, () => {
       if (this.#live === undefined) this.#session.close();
     });
     const stopWatching = this.#watchSilence();
@@ -116,7 +121,7 @@ class Registration implements RegistrationHandlers {
       const end = await Promise.race([server.ended, this.#session.closed]);
       if (end.kind === "refused") {
         // The connector waits for us to close (protocol: section 2.3); its refusal must reach it first.
-        clock.after(REFUSAL_LINGER_MS, () => this.#session.close(), { background: true });
+        this.#later(REFUSAL_LINGER_MS, () => this.#session.close());
       } else if (end.kind === "silent") {
         this.#session.close();
       } else if (end.kind === "closed" && "reason" in end) {
@@ -129,23 +134,28 @@ class Registration implements RegistrationHandlers {
       // A probe that shakes hands and leaves (protocol: section 1.9), or something that is no connector.
       this.#log.debug("Tunnel connection ended before it registered", { error: describe(error) });
     } finally {
-      cancelDeadline();
+      for (const cancel of this.#timers) cancel();
       stopWatching();
       this.#settled();
     }
   }
 
-  register(params: RegisterConnectionParams): Promise<Registered | Refusal> {
-    const answer = this.#decide(params);
-    this.#settled();
-    return Promise.resolve(answer);
+  async register(params: RegisterConnectionParams): Promise<Registered | Refusal> {
+    try {
+      return this.#decide(params);
+    } catch (error) {
+      this.#log.error("Cannot decide on a registration", { tunnelID: params.tunnelId, error: describe(error) });
+      throw error;
+    } finally {
+      this.#settled();
+    }
   }
 
   unregister(): Promise<void> {
     this.#log.info("Tunnel connection unregistered", this.#names());
     if (this.#live !== undefined) this.#live.draining = true;
     // The connector reads the answer and then ends its control stream, which lets the rest go; if not, time does.
-    this.#deps.clock.after(UNREGISTER_LINGER_MS, () => this.#drain(), { background: true });
+    this.#later(UNREGISTER_LINGER_MS, () => this.#drain());
     return Promise.resolve();
   }
 
@@ -201,7 +211,11 @@ class Registration implements RegistrationHandlers {
   #drain(): void {
     if (this.#live !== undefined) this.#live.draining = true;
     this.#session.drain();
-    this.#deps.clock.after(this.#deps.drainMs, () => this.#session.close(), { background: true });
+    this.#later(this.#deps.drainMs, () => this.#session.close());
+  }
+
+  #later(ms: number, work: () => void): void {
+    this.#timers.push(this.#deps.clock.after(ms, work, { background: true }));
   }
 
   #ended(error: string | undefined): void {
@@ -216,17 +230,21 @@ class Registration implements RegistrationHandlers {
   #watchSilence(): () => void {
     const { clock } = this.#deps;
     let cancel: CancelTimer = () => {};
+    let seenAtMs = Number.NaN;
+    let silentChecks = 0;
     const check = (): void => {
-      const quietMs = clock.nowMs() - this.#session.lastReceivedAtMs;
-      if (quietMs >= SILENT_MS) {
+      const { lastReceivedAtMs } = this.#session;
+      silentChecks = lastReceivedAtMs === seenAtMs ? silentChecks + 1 : 0;
+      seenAtMs = lastReceivedAtMs;
+      if (silentChecks >= MAX_SILENT_CHECKS) {
         this.#log.warn("Tunnel connection went silent", this.#names());
         this.#session.close();
         return;
       }
-      if (quietMs >= QUIET_MS) this.#session.ping().catch(() => {});
-      cancel = clock.after(QUIET_MS, check, { background: true });
+      if (silentChecks > 0) this.#session.ping().catch(() => {});
+      cancel = clock.after(LIVENESS_CHECK_MS, check, { background: true });
     };
-    cancel = clock.after(QUIET_MS, check, { background: true });
+    cancel = clock.after(LIVENESS_CHECK_MS, check, { background: true });
     return () => cancel();
   }
 
