@@ -168,6 +168,12 @@ export function informationalFields(status: number, headers: RawHeaders): string
   return fields;
 }
 
+/** HTTP/2 refuses a whole message for one capital letter in its trailers. */
+export function trailerFields(trailers: RawHeaders): RawHeaders {
+  if (trailers.length === 0) return trailers;
+  return trailers.map((text, index) => (index % 2 === 0 ? lowerName.get(text) : text));
+}
+
 /** A completed handshake differs from a refusal with status 200 only by these two (protocol: section 2.6). */
 function isUpgradeAnswer(headers: RawHeaders): boolean {
   return headerValue(headers, "upgrade") !== undefined && headerValue(headers, "sec-websocket-accept") !== undefined;

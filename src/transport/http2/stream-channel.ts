@@ -3,6 +3,7 @@ import { type ByteChannel, type ChannelEvents, NO_TRAILERS } from "../../net/cha
 import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream, H2StreamEvents } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
+import { trailerFields } from "./messages.ts";
 
 /** An HTTP/2 stream as a byte channel. What comes before the body is left to the two ends' own classes. */
 export abstract class StreamChannel<Events extends ChannelEvents> implements ByteChannel, H2StreamEvents {
@@ -28,7 +29,7 @@ export abstract class StreamChannel<Events extends ChannelEvents> implements Byt
   }
 
   end(trailers: RawHeaders = NO_TRAILERS): void {
-    this.stream.end(trailers);
+    this.stream.end(trailerFields(trailers));
   }
 
   abort(error: TunnelError): void {
