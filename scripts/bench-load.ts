@@ -1,0 +1,116 @@
+/**
+ * A visitor that does nothing but ask: raw HTTP/1.1 on kept connections, one request at a time on each. Reads one
+ * command a line from standard input and answers each with one line of JSON.
+ *   requests PORT HOST CONNECTIONS SECONDS  -> { requests, failures, seconds, p50Ms, p99Ms }
+ *   down PORT HOST BYTES                    -> { bytes, seconds }
+ *   up PORT HOST BYTES                      -> { bytes, seconds }
+ */
+import { createInterface } from "node:readline";
+
+const BLOCK = Buffer.alloc(256 * 1024, "a");
+const BODY = "hello world";
+
+async function measureRequests(port: number, host: string, connections: number, seconds: number) {
+  const request = Buffer.from(`GET / HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n`);
+  const latencies: number[] = [];
+  let failures = 0;
+  let running = true;
+  const begin = performance.now();
+  await Promise.all(
+    Array.from(
+      { length: connections },
+      () =>
+        new Promise<void>((resolve) => {
+          let sentAt = performance.now();
+          let partial = "";
+          void Bun.connect({
+            hostname: "127.0.0.1",
+            port,
+            socket: {
+              open(socket) {
+                socket.setNoDelay(true);
+                socket.write(request);
+              },
+              data(socket, chunk) {
+                partial += chunk.toString("latin1");
+                if (!partial.endsWith(BODY)) {
+                  if (!partial.startsWith("HTTP/1.1 200")) failures += 1;
+                  else return;
+                }
+                partial = "";
+                const now = performance.now();
+                latencies.push(now - sentAt);
+                sentAt = now;
+                if (running) socket.write(request);
+                else socket.end();
+              },
+              close: () => resolve(),
+              error: () => {
+                failures += 1;
+              },
+            },
+          });
+          setTimeout(() => {
+            running = false;
+          }, seconds * 1000);
+        }),
+    ),
+  );
+  const elapsed = (performance.now() - begin) / 1000;
+  latencies.sort((a, b) => a - b);
+  const at = (share: number): number =>
+    latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? 0;
+  return { requests: latencies.length, failures, seconds: elapsed, p50Ms: at(0.5), p99Ms: at(0.99) };
+}
+
+function measureBulk(
+  port: number,
+  host: string,
+  bytes: number,
+  upload: boolean,
+): Promise<{ bytes: number; seconds: number }> {
+  return new Promise((resolve, reject) => {
+    const begin = performance.now();
+    let left = upload ? bytes : 0;
+    let received = -1;
+    const pump = (socket: { write(data: Uint8Array): number }): void => {
+      while (left > 0) {
+        const block = left < BLOCK.length ? BLOCK.subarray(0, left) : BLOCK;
+        const sent = Math.max(0, socket.write(block));
+        left -= sent;
+        if (sent < block.length) return;
+      }
+    };
+    void Bun.connect({
+      hostname: "127.0.0.1",
+      port,
+      socket: {
+        open(socket) {
+          const line = upload ? `POST /up HTTP/1.1\r\nContent-Length: ${bytes}\r\n` : `GET /bulk/${bytes} HTTP/1.1\r\n`;
+          socket.write(`${line}Host: ${host}\r\n\r\n`);
+          pump(socket);
+        },
+        data(socket, chunk) {
+          if (received < 0) received = chunk.length - chunk.indexOf("\r\n\r\n") - 4;
+          else received += chunk.length;
+          if (received < (upload ? 2 : bytes)) return;
+          resolve({ bytes, seconds: (performance.now() - begin) / 1000 });
+          socket.end();
+        },
+        drain: pump,
+        close: () => reject(new Error("the connection ended early")),
+        error: (_socket, error) => reject(error),
+      },
+    });
+  });
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [command, port, host, amount, seconds] = line.split(" ");
+  const work =
+    command === "requests"
+      ? measureRequests(Number(port), host ?? "", Number(amount), Number(seconds))
+      : measureBulk(Number(port), host ?? "", Number(amount), command === "up");
+  const result = await work.catch((error: unknown) => ({ error: String(error) }));
+  console.log(JSON.stringify(result));
+}
