@@ -45,9 +45,15 @@ export interface CertifiedKey {
   readonly key: string;
 }
 
-/** The authority that connectors are told to trust: self-signed, P-256, ten years. */
-export function createAuthority(nowMs: number): CertifiedKey {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+/** A new private key for an authority: P-256, PEM. */
+export function createAuthorityKey(): string {
+  return exportKey(generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey);
+}
+
+/** The authority that connectors are told to trust: self-signed, ten years, for this key or a new one. */
+export function createAuthority(nowMs: number, key: string = createAuthorityKey()): CertifiedKey {
+  const privateKey = createPrivateKey(key);
+  const publicKey = createPublicKey(privateKey);
   const name = commonName(`Culvert edge CA ${randomBytes(4).toString("hex")}`);
   const cert = issue({
     issuer: name,
@@ -62,7 +68,7 @@ export function createAuthority(nowMs: number): CertifiedKey {
       extension(OID.keyUsage, true, der.bitString(Uint8Array.of(0x06), 1)),
     ],
   });
-  return { cert, key: exportKey(privateKey) };
+  return { cert, key };
 }
 
 /** The edge's own certificate: server authentication for the fixed names and these, signed by the authority. */

@@ -3,6 +3,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -13,7 +14,13 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
-import { type CertifiedKey, createAuthority, createEdgeCertificate, needsRenewal } from "./certificates.ts";
+import {
+  type CertifiedKey,
+  createAuthority,
+  createAuthorityKey,
+  createEdgeCertificate,
+  needsRenewal,
+} from "./certificates.ts";
 
 const SEALING_KEY_BYTES = 32;
 
@@ -43,25 +50,57 @@ export function openStateDir(dir: string, nowMs: number): EdgeState {
       throw new TunnelError("store.failed", `Cannot use state directory "${dir}": it is not a directory`);
     }
     const path = (name: string): string => join(dir, name);
-    if (!existsSync(path("ca.pem")) || !existsSync(path("ca.key"))) {
-      const authority = createAuthority(nowMs);
-      writeWhole(path("ca.key"), authority.key, 0o600);
-      writeWhole(path("ca.pem"), authority.cert, 0o644);
-      created.push(`certificate authority ${path("ca.pem")}`);
+    refuseLosses(path);
+    const key = keep(path("ca.key"), 0o600, createAuthorityKey).text;
+    const ca = keep(path("ca.pem"), 0o644, () => createAuthority(nowMs, key).cert);
+    if (ca.made) created.push(`certificate authority ${path("ca.pem")}`);
+    const authority = { cert: ca.text, key };
+    if (!matches(authority)) {
+      throw new TunnelError("store.failed", `Cannot use "${path("ca.key")}": it is not the key of ca.pem beside it`);
     }
-    if (!existsSync(path("seal.key"))) {
-      writeWhole(path("seal.key"), `${randomBytes(SEALING_KEY_BYTES).toString("base64")}\n`, 0o600);
-      created.push("sealing key");
-    }
-    const sealingKey = Buffer.from(readFileSync(path("seal.key"), "utf8").trim(), "base64");
+    const sealing = keep(path("seal.key"), 0o600, () => `${randomBytes(SEALING_KEY_BYTES).toString("base64")}\n`);
+    if (sealing.made) created.push("sealing key");
+    const sealingKey = Buffer.from(sealing.text.trim(), "base64");
     if (sealingKey.length !== SEALING_KEY_BYTES) {
       throw new TunnelError("store.failed", `Cannot use "${path("seal.key")}": it does not hold a key of 32 bytes`);
     }
-    const authority = { cert: readFileSync(path("ca.pem"), "utf8"), key: readFileSync(path("ca.key"), "utf8") };
-    createPrivateKey(authority.key);
     return { dir, databasePath: path("culvert.db"), caPath: path("ca.pem"), authority, sealingKey, created };
   } catch (error) {
     throw readable(dir, error);
+  }
+}
+
+/** Making anew what others depend on would cut them off without a word; its owner may still have a copy. */
+function refuseLosses(path: (name: string) => string): void {
+  for (const [lost, remains, use] of [
+    ["ca.key", "ca.pem", "connectors trust the authority of"],
+    ["seal.key", "culvert.db", "it seals the secrets in"],
+  ] as const) {
+    // In this order: another process that starts now makes the one that may be lost first.
+    if (!existsSync(path(remains)) || existsSync(path(lost))) continue;
+    const advice = `put it back, or remove ${remains} to start over`;
+    throw new TunnelError("store.failed", `Cannot find "${path(lost)}", but ${use} ${remains}: ${advice}`);
+  }
+}
+
+/**
+ * The content of a file, which is made when it is missing. Of several processes that start on an empty directory one
+ * makes it, and all use the same.
+ */
+function keep(path: string, mode: number, make: () => string): { text: string; made: boolean } {
+  if (existsSync(path)) return { text: readFileSync(path, "utf8"), made: false };
+  const text = make();
+  const temporary = writeTemporary(path, text, mode);
+  try {
+    linkSync(temporary, path);
+    return { text, made: true };
+  } catch (error) {
+    if (systemCode(error) === "EEXIST") return { text: readFileSync(path, "utf8"), made: false };
+    // Some file systems have no hard links; there the first start must be alone.
+    renameSync(temporary, path);
+    return { text, made: true };
+  } finally {
+    rmSync(temporary, { force: true });
   }
 }
 
@@ -118,8 +157,15 @@ function matches(pair: CertifiedKey): boolean {
 }
 
 function writeWhole(path: string, text: string, mode: number): void {
+  renameSync(writeTemporary(path, text, mode), path);
+}
+
+/** Writes a file beside `path`, down to the disk, and gives its name. */
+function writeTemporary(path: string, text: string, mode: number): string {
   const temporary = `${path}.${process.pid}.tmp`;
-  const file = openSync(temporary, "w", mode);
+  // One that a crash left behind may have other permissions.
+  rmSync(temporary, { force: true });
+  const file = openSync(temporary, "wx", mode);
   try {
     writeSync(file, text);
     fsyncSync(file);
@@ -129,7 +175,7 @@ function writeWhole(path: string, text: string, mode: number): void {
   } finally {
     closeSync(file);
   }
-  renameSync(temporary, path);
+  return temporary;
 }
 
 function readable(dir: string, error: unknown): TunnelError {

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../core/clock.ts";
 import { describe, TunnelError } from "../../core/errors.ts";
@@ -43,12 +44,19 @@ class SqliteStore implements Store {
   constructor(path: string, sealingKey: Uint8Array, clock: Clock) {
     this.#sealingKey = sealingKey;
     this.#clock = clock;
+    // SQLite gives its other files the permissions of this one.
+    if (path !== ":memory:") closeSync(openSync(path, "a", 0o600));
     this.#db = new DatabaseSync(path);
-    this.#db.exec(
-      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000",
-    );
-    migrate(this.#db);
-    this.#dataVersion = this.#db.prepare("PRAGMA data_version");
+    try {
+      // The timeout first: switching the journal already needs a lock that another process may hold.
+      this.#db.exec("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL");
+      this.#db.exec("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+      migrate(this.#db);
+      this.#dataVersion = this.#db.prepare("PRAGMA data_version");
+    } catch (error) {
+      this.#db.close();
+      throw error;
+    }
   }
 
   addTunnel(tunnel: StoredTunnel, secret: Uint8Array): void {
