@@ -91,8 +91,11 @@ function measureBulk(
           pump(socket);
         },
         data(socket, chunk) {
-          if (received < 0) received = chunk.length - chunk.indexOf("\r\n\r\n") - 4;
-          else received += chunk.length;
+          if (received < 0) {
+            const status = chunk.toString("latin1", 0, 12);
+            if (status !== "HTTP/1.1 200") reject(new Error(`answered ${status}`));
+            received = chunk.length - chunk.indexOf("\r\n\r\n") - 4;
+          } else received += chunk.length;
           if (received < (upload ? 2 : bytes)) return;
           resolve({ bytes, seconds: (performance.now() - begin) / 1000 });
           socket.end();

@@ -3,7 +3,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -21,6 +20,7 @@ import {
   createEdgeCertificate,
   needsRenewal,
 } from "./certificates.ts";
+import { placeFile } from "./store/place-file.ts";
 
 const SEALING_KEY_BYTES = 32;
 
@@ -90,18 +90,8 @@ function refuseLosses(path: (name: string) => string): void {
 function keep(path: string, mode: number, make: () => string): { text: string; made: boolean } {
   if (existsSync(path)) return { text: readFileSync(path, "utf8"), made: false };
   const text = make();
-  const temporary = writeTemporary(path, text, mode);
-  try {
-    linkSync(temporary, path);
-    return { text, made: true };
-  } catch (error) {
-    if (systemCode(error) === "EEXIST") return { text: readFileSync(path, "utf8"), made: false };
-    // Some file systems have no hard links; there the first start must be alone.
-    renameSync(temporary, path);
-    return { text, made: true };
-  } finally {
-    rmSync(temporary, { force: true });
-  }
+  if (placeFile(writeTemporary(path, text, mode), path)) return { text, made: true };
+  return { text: readFileSync(path, "utf8"), made: false };
 }
 
 /** The edge's certificate for these names, from the directory or made anew when it is missing or runs out. */

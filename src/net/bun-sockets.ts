@@ -10,6 +10,8 @@ import type { Connection, DialAddress, DialOptions, Listener, ListenOptions } fr
  * always carries an error, even while paused; a paused socket does not see FIN until it is resumed.
  */
 class BunChannel implements ByteChannel {
+  /** The system took the bytes, or they are in `#unsent` and the answer was false. */
+  readonly writesAtOnce = true;
   readonly #socket: Bun.Socket<Holder>;
   #events: ChannelEvents | undefined;
   #paused = true;

@@ -6,6 +6,8 @@ import type { RawHeaders } from "../wire/headers.ts";
  * memory. It is built on callbacks instead of promises because the data path passes every byte of every visitor.
  */
 export interface ByteChannel {
+  /** True when a chunk is no longer referenced once `write` has answered true: then its memory may be used again. */
+  readonly writesAtOnce?: boolean;
   /**
    * Sends bytes. They are always taken; the answer says whether there is room for more: after `false` hold back until
    * `onDrain`. The channel may keep a reference to `chunk`, so its bytes must not change afterwards. Writes after

@@ -1,8 +1,9 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync, rmSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../core/clock.ts";
 import { describe, TunnelError } from "../../core/errors.ts";
 import { parseTunnelId, type TunnelId } from "../../core/ids.ts";
+import { placeFile } from "./place-file.ts";
 import type { Store, StoredTunnel } from "./port.ts";
 import { seal, unseal } from "./seal.ts";
 
@@ -44,13 +45,10 @@ class SqliteStore implements Store {
   constructor(path: string, sealingKey: Uint8Array, clock: Clock) {
     this.#sealingKey = sealingKey;
     this.#clock = clock;
-    // SQLite gives its other files the permissions of this one.
-    if (path !== ":memory:") closeSync(openSync(path, "a", 0o600));
+    if (path !== ":memory:" && !existsSync(path)) createDatabase(path);
     this.#db = new DatabaseSync(path);
     try {
-      // The timeout first: switching the journal already needs a lock that another process may hold.
-      this.#db.exec("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL");
-      this.#db.exec("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+      this.#db.exec("PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
       migrate(this.#db);
       this.#dataVersion = this.#db.prepare("PRAGMA data_version");
     } catch (error) {
@@ -170,6 +168,32 @@ class SqliteStore implements Store {
         throw error;
       }
     });
+  }
+}
+
+/**
+ * Makes the database aside and then gives it its name. The switch to write-ahead logging, which the file remembers,
+ * fails at once when another process is at it, whatever the busy timeout; on a file of one's own it cannot.
+ */
+function createDatabase(path: string): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  const remove = (): void => {
+    for (const suffix of ["", "-wal", "-shm"]) rmSync(`${temporary}${suffix}`, { force: true });
+  };
+  remove();
+  try {
+    // SQLite gives its other files the permissions of this one.
+    closeSync(openSync(temporary, "wx", 0o600));
+    const db = new DatabaseSync(temporary);
+    try {
+      db.exec("PRAGMA journal_mode = WAL");
+      migrate(db);
+    } finally {
+      db.close();
+    }
+    placeFile(temporary, path);
+  } finally {
+    remove();
   }
 }
 

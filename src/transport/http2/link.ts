@@ -158,7 +158,8 @@ export class Http2Link {
       const segments = this.h2.takeOutput();
       if (segments.length === 0) return;
       let room = true;
-      for (const segment of segments) room = this.#channel.write(segment);
+      for (const segment of segments) room = this.#channel.write(segment) && room;
+      this.h2.outputSent(room && this.#channel.writesAtOnce === true);
       if (!room) {
         this.h2.block();
         return;

@@ -31,10 +31,14 @@ export const MAX_CONCURRENT_STREAMS = 16_384;
 export const OUTPUT_HIGH_BYTES = 256 * 1024;
 /** Answers to control frames (acks, resets) that may pile up behind a peer that does not read. */
 export const MAX_STUCK_OUTPUT_BYTES = 4 * 1024 * 1024;
-/** Control frames in a row, with no message between them, that end a connection. */
+/** Control frames in a row, with no message bytes between them either way, that end a connection. */
 export const MAX_IDLE_CONTROL_FRAMES = 20_000;
 /** Bytes of one stream sent before the next stream has its turn. */
 const TURN_BYTES = 64 * 1024;
+/** Longest frame we take. DATA passes as it arrives, so a long one costs no memory and saves headers. */
+export const MAX_FRAME_BYTES = 256 * 1024;
+/** Longest DATA frame we send, to a peer that takes it. */
+const SEND_FRAME_BYTES = 64 * 1024 - FRAME_HEADER_BYTES;
 
 export interface H2Handler {
   /** A request came (server role). Call `stream.listen` during it. */
@@ -102,6 +106,7 @@ export class H2Connection implements StreamHost {
     this.#out.settings([
       role === "client" ? [SETTING.enablePush, 0] : [SETTING.maxConcurrentStreams, MAX_CONCURRENT_STREAMS],
       [SETTING.initialWindowSize, STREAM_WINDOW_BYTES],
+      [SETTING.maxFrameSize, MAX_FRAME_BYTES],
       [SETTING.maxHeaderListSize, MAX_HEADER_LIST_BYTES],
     ]);
     this.#out.windowUpdate(0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES);
@@ -143,6 +148,12 @@ export class H2Connection implements StreamHost {
     this.#announced = false;
     this.#turns += 1;
     return this.#out.take();
+  }
+
+  /** The output taken last has left (true: nobody holds its bytes any more) or waits below (false). */
+  outputSent(gone: boolean): void {
+    if (gone) this.#out.recycle();
+    else this.#out.release();
   }
 
   /** The transport below takes no more for now; streams hold back until `unblock`. */
@@ -251,7 +262,11 @@ export class H2Connection implements StreamHost {
       stream.sendWindow -= bytes;
       this.#sendWindow -= bytes;
     }
-    if (sent > 0) this.#announce();
+    if (sent > 0) {
+      // A peer that reads answers with window updates, as many as it likes.
+      this.#idleControlFrames = 0;
+      this.#announce();
+    }
     return sent;
   }
 
@@ -325,7 +340,7 @@ export class H2Connection implements StreamHost {
       if (chunk.length - at < FRAME_HEADER_BYTES) break;
       const length = ((chunk[at] as number) << 16) | ((chunk[at + 1] as number) << 8) | (chunk[at + 2] as number);
       const type = chunk[at + 3] as number;
-      if (length > DEFAULT_FRAME_BYTES) {
+      if (length > MAX_FRAME_BYTES) {
         this.#fail(H2_ERROR.frameSizeError, `frame of ${length} bytes`);
         return;
       }
@@ -604,8 +619,7 @@ export class H2Connection implements StreamHost {
           this.#fail(H2_ERROR.protocolError, "frame size setting");
           return false;
         }
-        // Longer frames would save headers of nine bytes and cost fairness between streams.
-        this.#out.maxFrameBytes = DEFAULT_FRAME_BYTES;
+        this.#out.maxFrameBytes = Math.min(value, SEND_FRAME_BYTES);
         return true;
       case SETTING.maxConcurrentStreams:
         this.#peerMaxStreams = value;

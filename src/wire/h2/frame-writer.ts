@@ -3,14 +3,16 @@ import { writeLatin1 } from "../latin1.ts";
 import { CLIENT_PREFACE, FLAG, FRAME, FRAME_HEADER_BYTES } from "./constants.ts";
 import { encodeHpack, hpackBoundBytes } from "./hpack-encoder.ts";
 
-const SLAB_BYTES = 64 * 1024;
+const SLAB_BYTES = 128 * 1024;
+/** Slabs kept for use again. */
+const MAX_FREE_SLABS = 4;
 
 /** Gives uninitialised memory; injected because runtimes have faster ways than a zeroed array. */
 export type Allocate = (bytes: number) => Uint8Array;
 
 /**
- * Builds frames one behind the other in slabs, so that a turn of the event loop ends in one write. Slabs are never
- * reused: whoever took their bytes may keep them.
+ * Builds frames one behind the other in slabs, so that a turn of the event loop ends in one write. Whoever takes bytes
+ * may keep them; a slab is used again only when `recycle` says that nobody did.
  */
 export class FrameWriter {
   readonly #allocate: Allocate;
@@ -18,6 +20,8 @@ export class FrameWriter {
   #start = 0;
   #at = 0;
   #full: Uint8Array[] = [];
+  #fullSlabs: Uint8Array[] = [];
+  #freeSlabs: Uint8Array[] = [];
   #fullBytes = 0;
   #lastData: { slab: Uint8Array; flagsAt: number; streamId: number } = {
     slab: new Uint8Array(0),
@@ -46,6 +50,20 @@ export class FrameWriter {
     this.#fullBytes = 0;
     this.#lastData.streamId = 0;
     return taken;
+  }
+
+  /** The bytes taken last have been sent and nobody holds them any more. */
+  recycle(): void {
+    if (this.#at !== this.#start || this.#full.length > 0) return;
+    this.#start = 0;
+    this.#at = 0;
+    for (const slab of this.#fullSlabs) if (this.#freeSlabs.length < MAX_FREE_SLABS) this.#freeSlabs.push(slab);
+    this.#fullSlabs = [];
+  }
+
+  /** The bytes taken last may still be held: their slabs belong to the holder. */
+  release(): void {
+    this.#fullSlabs = [];
   }
 
   preface(): void {
@@ -170,7 +188,8 @@ export class FrameWriter {
       this.#full.push(this.#slab.subarray(this.#start, this.#at));
       this.#fullBytes += this.#at - this.#start;
     }
-    this.#slab = this.#allocate(Math.max(SLAB_BYTES, bytes));
+    if (this.#slab.length === SLAB_BYTES) this.#fullSlabs.push(this.#slab);
+    this.#slab = bytes <= SLAB_BYTES ? (this.#freeSlabs.pop() ?? this.#allocate(SLAB_BYTES)) : this.#allocate(bytes);
     this.#start = 0;
     this.#at = 0;
   }

@@ -69,7 +69,7 @@ function hello(h2: H2Connection): void {
 }
 
 describe("hostile frames end the connection with the code RFC 9113 gives", () => {
-  const huge = new Uint8Array(16_385);
+  const huge = new Uint8Array(256 * 1024 + 1);
   test.each<[string, Uint8Array[], number]>([
     ["DATA on stream 0", [frame(0, 0, 0, [1])], H2_ERROR.protocolError],
     ["DATA on an idle stream", [frame(0, 0, 1, [1])], H2_ERROR.protocolError],
@@ -131,6 +131,21 @@ describe("hostile frames end the connection with the code RFC 9113 gives", () =>
       h2.takeOutput();
     }
     expect(seen.fatal[0]?.code).toBe(H2_ERROR.enhanceYourCalm);
+  });
+
+  test("but a peer that credits every byte it reads may do so for ever", () => {
+    const { h2, seen } = server();
+    hello(h2);
+    h2.receive(frame(1, 5, 1, HEAD_BLOCK));
+    const stream = seen.requests[0]?.stream;
+    stream?.sendHeaders([":status", "200"], false);
+    for (let i = 0; i <= MAX_IDLE_CONTROL_FRAMES; i++) {
+      stream?.write(Uint8Array.of(1));
+      h2.takeOutput();
+      h2.receive(frame(8, 0, 0, [0, 0, 0, 1]));
+      h2.receive(frame(8, 0, 1, [0, 0, 0, 1]));
+    }
+    expect(seen.fatal).toEqual([]);
   });
 
   test("a stream that overruns its window is reset, the others live", () => {

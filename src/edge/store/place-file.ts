@@ -1,0 +1,20 @@
+import { linkSync, renameSync, rmSync } from "node:fs";
+import { systemCode } from "../../core/errors.ts";
+
+/**
+ * Gives a finished file its name, unless that exists by now: of several processes that start on an empty directory the
+ * first one's file stays. True when it is this one. `temporary` is gone afterwards.
+ */
+export function placeFile(temporary: string, path: string): boolean {
+  try {
+    linkSync(temporary, path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === "EEXIST") return false;
+    // Some file systems have no hard links; there the first start must be alone.
+    renameSync(temporary, path);
+    return true;
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
