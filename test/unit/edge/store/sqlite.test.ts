@@ -136,6 +136,16 @@ test("secrets are sealed at rest, for this key and this tunnel only", () => {
   swapped.close();
 });
 
+test("a new database logs ahead, so that readers and a writer do not wait for each other", () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "culvert.db");
+  openSqliteStore(path, KEY).close();
+  expect(readdirSync(dir.path)).toEqual(["culvert.db"]);
+  const db = new DatabaseSync(path);
+  expect(db.prepare("PRAGMA journal_mode").get()).toEqual({ journal_mode: "wal" });
+  db.close();
+});
+
 test("the database and its companions are for their owner only", () => {
   using dir = makeTempDir();
   const store = openSqliteStore(join(dir.path, "culvert.db"), KEY);
