@@ -46,12 +46,14 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
   log.info(`Version ${VERSION} (${goArch(process.platform, process.arch)})`);
   log.info(`Generated Connector ID: ${connectorId}`);
   log.info("Initial protocol http2");
+  const proxy = config.edges.map(config.proxyFor).find((found) => found !== undefined);
+  if (proxy !== undefined) log.info(`Connecting to the edge through ${proxy.kind} proxy ${proxy.host}:${proxy.port}`);
   if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
   const connector = await startConnector(
     {
       identity: { accountTag: config.accountTag, tunnelId: config.tunnelId, tunnelSecret: config.tunnelSecret },
       connectorId,
-      targets: config.edges.map((edge) => ({ ...edge, ca: config.ca })),
+      targets: config.edges.map((edge) => ({ ...edge, ca: config.ca, proxy: config.proxyFor(edge) })),
       transport: http2,
       routes,
       haConnections: config.haConnections,

@@ -43,6 +43,15 @@ export const TUNNEL_FLAGS = [
     help: "Address of the edge; repeat it for more connections",
   },
   {
+    name: "edge-proxy",
+    env: ["TUNNEL_EDGE_PROXY"],
+    type: "string",
+    file: true,
+    secret: true,
+    value: "URL",
+    help: "Proxy on the way to the edge: http://[user:password@]host:port or socks5://…; default: $HTTPS_PROXY, $ALL_PROXY",
+  },
+  {
     name: "cacert",
     env: ["TUNNEL_CACERT"],
     type: "string",

@@ -5,6 +5,7 @@ import type { ConfigIssue } from "../ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings } from "../ingress/origin-request.ts";
 import { type IngressRules, NO_RULES, parseIngress, singleRule } from "../ingress/rules.ts";
 import { parseService } from "../ingress/service.ts";
+import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
 import { parseCredentials } from "../wire/credentials.ts";
 import { parseToken } from "../wire/token.ts";
 import { configFolders, loadConfigFile } from "./file.ts";
@@ -23,6 +24,8 @@ export interface RunConfig {
   readonly edges: ReadonlyArray<{ readonly host: string; readonly port: number }>;
   /** PEM text; undefined = the system's authorities. */
   readonly ca: string | undefined;
+  /** The proxy on the way to this edge address, if one applies. */
+  readonly proxyFor: (edge: { readonly host: string; readonly port: number }) => ProxySettings | undefined;
   readonly haConnections: number;
   readonly retries: number;
   readonly gracePeriodMs: number;
@@ -100,6 +103,7 @@ class Builder {
     const values = this.#values;
     const edges = this.#edges(identity.edges);
     const ca = this.#ca(identity.ca);
+    const proxyFor = this.#proxy();
     this.#protocol();
     const gracePeriodMs = values.number("grace-period");
     if (gracePeriodMs < 0 || gracePeriodMs > MAX_GRACE_PERIOD_MS) this.#usage("grace-period must be from 0s to 3m");
@@ -113,6 +117,7 @@ class Builder {
       tunnelSecret: identity.tunnelSecret,
       edges,
       ca,
+      proxyFor,
       haConnections,
       retries: Math.max(0, values.number("retries")),
       gracePeriodMs,
@@ -210,6 +215,25 @@ class Builder {
       this.#error(`Cannot use CA file "${path}": it holds no certificate in PEM`);
     }
     return text;
+  }
+
+  /** `--edge-proxy` holds for every address; the environment's proxies leave out what NO_PROXY names. */
+  #proxy(): RunConfig["proxyFor"] {
+    const { env } = this.#host;
+    const asked = this.#values.string("edge-proxy");
+    const variable = PROXY_VARIABLES.find((name) => (env[name] ?? "") !== "");
+    const text = asked ?? (variable === undefined ? undefined : env[variable]);
+    if (text === undefined) return () => undefined;
+    const parsed = parseProxyUrl(text);
+    if (!parsed.ok) {
+      const from = asked === undefined ? `$${variable}` : "--edge-proxy";
+      this.#usage(`${from}: ${parsed.issues.map((issue) => issue.message).join("; ")}`);
+      return () => undefined;
+    }
+    const { value } = parsed;
+    if (asked !== undefined) return () => value;
+    const noProxy = env["no_proxy"] ?? env["NO_PROXY"] ?? "";
+    return (edge) => (isExempt(edge.host, edge.port, noProxy) ? undefined : value);
   }
 
   #protocol(): void {

@@ -160,7 +160,8 @@ class MemoryEdgeSession extends MemorySession implements EdgeSession {
       },
     });
     if (request.bodyless) stream.edgeEnd.end(NO_TRAILERS);
-    this.link.offer(new OfferedStream(stream, events));
+    // No wire delivers during the call that sends.
+    queueMicrotask(() => this.link.offer(new OfferedStream(stream, events)));
     return stream.edgeEnd;
   }
 }

@@ -1,5 +1,6 @@
 import type { TunnelError } from "../core/errors.ts";
 import type { ByteChannel, ChannelEvents } from "../net/channel.ts";
+import type { ProxySettings } from "../net/proxy-settings.ts";
 import type { RawHeaders } from "../wire/headers.ts";
 
 /**
@@ -117,6 +118,8 @@ export interface DialTarget {
   readonly port: number;
   /** PEM text of the certificate authorities to trust; undefined = the system's. */
   readonly ca: string | undefined;
+  /** Way out of this network, for transports that can use one. */
+  readonly proxy?: ProxySettings | undefined;
 }
 
 /** A transport protocol. Adding one is a file and a line in `transport/index.ts`. */

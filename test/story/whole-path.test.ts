@@ -31,8 +31,13 @@ test("four connections register, in order, and say so as cloudflared does", asyn
   await using path = await startWholePath();
   const connector = await path.connect();
   await pollUntil(() => path.edge.registry.size === 4, { what: "four connections" });
-  const registered = path.lines.filter((line) => line.includes("Registered tunnel connection"));
-  expect(registered).toHaveLength(4);
+  const registered = await pollUntil(
+    () => {
+      const lines = path.lines.filter((line) => line.includes("Registered tunnel connection"));
+      return lines.length === 4 ? lines : undefined;
+    },
+    { what: "four lines in the connector's log" },
+  );
   expect(registered[0]).toMatch(
     /^\S+Z INF Registered tunnel connection connIndex=0 event=0 ip=127\.0\.0\.1 connection=[0-9a-f-]{36} location=test01 protocol=http2$/,
   );

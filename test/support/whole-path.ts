@@ -8,9 +8,17 @@ import { createAuthority, createEdgeCertificate } from "../../src/edge/certifica
 import { type Edge, startEdge } from "../../src/edge/edge.ts";
 import { openSqliteStore } from "../../src/edge/store/sqlite.ts";
 import { type IngressRules, singleRule } from "../../src/ingress/rules.ts";
+import type { ProxySettings } from "../../src/net/proxy-settings.ts";
 import { http2 } from "../../src/transport/http2/connector.ts";
 
 export const HOSTNAME = "app.example.test";
+
+export interface ConnectOptions {
+  readonly rules?: IngressRules;
+  readonly secret?: Uint8Array;
+  readonly connections?: number;
+  readonly proxy?: ProxySettings;
+}
 
 /** An edge and connectors in this process on real sockets; what `await using` owns. */
 export interface WholePath extends AsyncDisposable {
@@ -18,7 +26,7 @@ export interface WholePath extends AsyncDisposable {
   readonly publicPort: number;
   readonly lines: string[];
   /** Starts one more connector of the same tunnel. */
-  connect(options?: { rules?: IngressRules; secret?: Uint8Array; connections?: number }): Promise<Connector>;
+  connect(options?: ConnectOptions): Promise<Connector>;
   /** Stops the edge and starts another one on the same ports. */
   restartEdge(): Promise<void>;
 }
@@ -75,6 +83,7 @@ export async function startWholePath(): Promise<WholePath> {
             host: "127.0.0.1",
             port: tunnelPort,
             ca: authority.cert,
+            proxy: options.proxy,
           })),
           transport: http2,
           routes: createRoutes(options.rules ?? singleRule({ kind: "hello_world" }), {

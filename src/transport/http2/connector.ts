@@ -43,7 +43,7 @@ export function connectHttp2(
 async function dialEdge(target: DialTarget, signal: AbortSignal): Promise<Connection> {
   try {
     const tls = { serverName: http2.tlsServerName, ca: target.ca };
-    return await dial({ host: target.host, port: target.port }, { signal, tls });
+    return await dial({ host: target.host, port: target.port }, { signal, tls, proxy: target.proxy });
   } catch (error) {
     if (!(error instanceof TunnelError) || error.code === "aborted") throw error;
     const code = error.code === "dial.tls" ? "edge.tls" : "edge.dial";
