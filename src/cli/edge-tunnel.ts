@@ -43,10 +43,9 @@ export async function add(context: Context): Promise<number> {
         accountTag: randomBytes(16).toString("hex"),
         createdAtMs: systemClock.wallMs(),
       };
-      store.addTunnel(tunnel, randomBytes(SECRET_BYTES));
+      store.addTunnel(tunnel, randomBytes(SECRET_BYTES), normalised);
       context.note(`Added tunnel ${name} with id ${tunnel.id}`);
-    }
-    store.addHostnames(tunnel.id, normalised);
+    } else store.addHostnames(tunnel.id, normalised);
     const asked = values.list("advertise");
     const addresses = asked.length > 0 ? asked : loadAdvertised(state);
     if (addresses.length === 0) {

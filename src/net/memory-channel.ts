@@ -28,6 +28,8 @@ class MemoryChannel implements ByteChannel {
   #endDelivered = false;
   #ended = false;
   #closed = false;
+  /** Set while the end waits for an owner to be told. */
+  #untold: { readonly error: TunnelError | undefined } | undefined;
   #writerWaits = false;
 
   connect(peer: MemoryChannel): void {
@@ -92,6 +94,12 @@ class MemoryChannel implements ByteChannel {
   #deliver(): void {
     const events = this.#events;
     if (events === undefined) return;
+    if (this.#untold !== undefined) {
+      const { error } = this.#untold;
+      this.#untold = undefined;
+      events.onClose(error);
+      return;
+    }
     while (!this.#closed && !this.#paused && this.#incoming.length > 0) {
       const chunk = this.#incoming.shift() as Uint8Array;
       this.#incomingBytes -= chunk.length;
@@ -118,6 +126,7 @@ class MemoryChannel implements ByteChannel {
     this.#closed = true;
     this.#incoming = [];
     this.#incomingBytes = 0;
-    this.#events?.onClose(error);
+    if (this.#events === undefined) this.#untold = { error };
+    else this.#events.onClose(error);
   }
 }

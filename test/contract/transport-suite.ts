@@ -189,6 +189,19 @@ export function transportContract(transport: TransportUnderTest): void {
       await until(() => connector.streamCount === 0, "the connector forgets the stream");
     });
 
+    test("a stream that ends before anybody listens tells whoever comes", async () => {
+      const { edge, connector } = await pair();
+      const offered = Promise.withResolvers<IncomingStream>();
+      connector.serve(offered.resolve);
+      const request = ask(edge, POST);
+      const stream = await offered.promise;
+      request.channel.abort(new TunnelError("aborted", "visitor left"));
+      await until(() => connector.streamCount === 0 || transport.name === "memory", "the abort arrives");
+      const closed = Promise.withResolvers<TunnelError | undefined>();
+      stream.listen({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: closed.resolve });
+      expect(await closed.promise).toBeInstanceOf(TunnelError);
+    });
+
     test("a request body nobody reads is held back, and the rest of the session goes on", async () => {
       const { edge, connector } = await pair();
       let stuck: IncomingStream | undefined;

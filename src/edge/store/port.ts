@@ -10,8 +10,8 @@ export interface StoredTunnel {
 
 /** What an edge must remember. A second backend is a file beside `sqlite.ts` and passes the same contract. */
 export interface Store {
-  /** Makes a tunnel. Throws `store.failed` when the name is taken. */
-  addTunnel(tunnel: StoredTunnel, secret: Uint8Array): void;
+  /** Makes a tunnel with its hostnames. Throws `store.failed` when the name or a hostname is taken; then nothing is made. */
+  addTunnel(tunnel: StoredTunnel, secret: Uint8Array, hostnames?: readonly string[]): void;
   /** Routes hostnames to a tunnel. Throws `store.failed` when another tunnel has one of them; then none is routed. */
   addHostnames(tunnel: TunnelId, hostnames: readonly string[]): void;
   tunnelByName(name: string): StoredTunnel | undefined;

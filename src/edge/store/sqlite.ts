@@ -57,31 +57,20 @@ class SqliteStore implements Store {
     }
   }
 
-  addTunnel(tunnel: StoredTunnel, secret: Uint8Array): void {
-    if (this.tunnelByName(tunnel.name) !== undefined) {
-      throw new TunnelError("store.failed", `Cannot add tunnel "${tunnel.name}": a tunnel with this name exists`);
-    }
-    guard(`Cannot add tunnel "${tunnel.name}"`, () =>
+  addTunnel(tunnel: StoredTunnel, secret: Uint8Array, hostnames: readonly string[] = []): void {
+    this.#transaction(`Cannot add tunnel "${tunnel.name}"`, () => {
+      if (this.tunnelByName(tunnel.name) !== undefined) {
+        throw new TunnelError("store.failed", `Cannot add tunnel "${tunnel.name}": a tunnel with this name exists`);
+      }
       this.#db
         .prepare("INSERT INTO tunnels (id, name, account_tag, sealed_secret, created_at_ms) VALUES (?, ?, ?, ?, ?)")
-        .run(tunnel.id, tunnel.name, tunnel.accountTag, seal(this.#sealingKey, secret, tunnel.id), tunnel.createdAtMs),
-    );
+        .run(tunnel.id, tunnel.name, tunnel.accountTag, seal(this.#sealingKey, secret, tunnel.id), tunnel.createdAtMs);
+      this.#route(tunnel.id, hostnames);
+    });
   }
 
   addHostnames(tunnel: TunnelId, hostnames: readonly string[]): void {
-    this.#transaction("Cannot route hostnames", () => {
-      const find = this.#db.prepare("SELECT tunnel_id FROM hostnames WHERE hostname = ?");
-      const insert = this.#db.prepare("INSERT OR IGNORE INTO hostnames (hostname, tunnel_id) VALUES (?, ?)");
-      for (const hostname of hostnames) {
-        const owner = find.get(hostname) as Row | undefined;
-        if (owner !== undefined && owner["tunnel_id"] !== tunnel) {
-          throw new TunnelError("store.failed", `Cannot route "${hostname}": another tunnel has it`);
-        }
-        insert.run(hostname, tunnel);
-      }
-    });
-    this.#routesVersion = undefined;
-    this.#routesCheckedAtMs = Number.NEGATIVE_INFINITY;
+    this.#transaction("Cannot route hostnames", () => this.#route(tunnel, hostnames));
   }
 
   tunnelByName(name: string): StoredTunnel | undefined {
@@ -155,6 +144,21 @@ class SqliteStore implements Store {
       this.#routes = routes;
       this.#routesVersion = version;
     });
+  }
+
+  /** Within a transaction. */
+  #route(tunnel: TunnelId, hostnames: readonly string[]): void {
+    const find = this.#db.prepare("SELECT tunnel_id FROM hostnames WHERE hostname = ?");
+    const insert = this.#db.prepare("INSERT OR IGNORE INTO hostnames (hostname, tunnel_id) VALUES (?, ?)");
+    for (const hostname of hostnames) {
+      const owner = find.get(hostname) as Row | undefined;
+      if (owner !== undefined && owner["tunnel_id"] !== tunnel) {
+        throw new TunnelError("store.failed", `Cannot route "${hostname}": another tunnel has it`);
+      }
+      insert.run(hostname, tunnel);
+    }
+    this.#routesVersion = undefined;
+    this.#routesCheckedAtMs = Number.NEGATIVE_INFINITY;
   }
 
   #transaction(doing: string, work: () => void): void {

@@ -13,6 +13,8 @@ export abstract class StreamChannel<Events extends ChannelEvents> implements Byt
   readonly #onGone: () => void;
   #aborted: TunnelError | undefined;
   #gone = false;
+  /** Set while the end waits for an owner to be told. */
+  #untold: { readonly error: TunnelError | undefined } | undefined;
 
   /** `resetCode`: what the peer reads when we abort. `onGone`: called once when the stream is over. */
   constructor(stream: H2Stream, resetCode: number, onGone: () => void) {
@@ -50,7 +52,10 @@ export abstract class StreamChannel<Events extends ChannelEvents> implements Byt
 
   listen(events: Events): void {
     this.events = events;
-    this.stream.resume();
+    const untold = this.#untold;
+    this.#untold = undefined;
+    if (untold !== undefined) queueMicrotask(() => events.onClose(untold.error));
+    else this.stream.resume();
   }
 
   onData(chunk: Uint8Array): void {
@@ -78,7 +83,8 @@ export abstract class StreamChannel<Events extends ChannelEvents> implements Byt
     if (this.#gone) return;
     this.#gone = true;
     this.#onGone();
-    this.events?.onClose(error);
+    if (this.events === undefined) this.#untold = { error };
+    else this.events.onClose(error);
   }
 }
 

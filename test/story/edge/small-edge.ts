@@ -62,8 +62,7 @@ export async function startSmallEdge(
     registry.admit(live);
     void pair.edge.closed.then(() => registry.remove(live));
     const serve = options.serve ?? helloOrigin;
-    // A wire never answers while the request is still being written.
-    pair.connector.serve((stream) => queueMicrotask(() => serve(stream, index)));
+    pair.connector.serve((stream) => serve(stream, index));
     cuts.push(pair.cut);
     return live;
   });

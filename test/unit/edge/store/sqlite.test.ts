@@ -173,3 +173,12 @@ test.each([
 test("a folder that does not exist is refused with its path", () => {
   expect(failure(() => openSqliteStore("/nonexistent/culvert.db", KEY)).message).toContain("/nonexistent/culvert.db");
 });
+
+test("a tunnel whose hostname is taken is not made at all", () => {
+  const store = openSqliteStore(":memory:", KEY);
+  add(store, "first", "a.example.com");
+  const error = failure(() => store.addTunnel(tunnel("second"), SECRET, ["b.example.com", "a.example.com"]));
+  expect(error.message).toBe('Cannot route "a.example.com": another tunnel has it');
+  expect(store.tunnelByName("second")).toBeUndefined();
+  expect(store.tunnelForHostname("b.example.com")).toBeUndefined();
+});
