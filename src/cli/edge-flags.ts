@@ -70,6 +70,12 @@ export const EDGE_RUN_FLAGS = [
   },
   ADVERTISE_FLAG,
   {
+    name: "once-per-connector",
+    env: ["CULVERT_ONCE_PER_CONNECTOR"],
+    type: "bool",
+    help: "Take one connection of each connector, so that it spreads over several edges",
+  },
+  {
     name: "trusted-proxy",
     env: ["CULVERT_TRUSTED_PROXY"],
     type: "list",

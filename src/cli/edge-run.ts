@@ -20,6 +20,7 @@ interface EdgeRunOptions {
   readonly domain: string | undefined;
   readonly advertise: readonly string[];
   readonly trustedProxies: readonly Cidr[];
+  readonly oncePerConnector: boolean;
   readonly graceMs: number;
 }
 
@@ -64,6 +65,7 @@ function readOptions(values: Values, problems: string[]): EdgeRunOptions | undef
     domain: values.string("domain"),
     advertise: values.list("advertise"),
     trustedProxies,
+    oncePerConnector: values.bool("once-per-connector"),
     graceMs: values.number("grace-period"),
   };
   return stateDir === undefined ? undefined : { stateDir, ...options };

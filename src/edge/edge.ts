@@ -26,6 +26,8 @@ export interface EdgeOptions {
   /** Name of this place, such as `ams01`. */
   readonly location: string;
   readonly trustedProxies: readonly Cidr[];
+  /** Answer a connector's second connection with EDUPCONN (protocol: section 3.6). @default false */
+  readonly oncePerConnector?: boolean;
 }
 
 export interface Edge {
@@ -43,7 +45,7 @@ export interface Edge {
  */
 export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log: Logger }): Promise<Edge> {
   const { clock, log } = deps;
-  const registry = new Registry();
+  const registry = new Registry({ oncePerConnector: options.oncePerConnector ?? false });
   const front = new TunnelFront({
     store: options.store,
     registry,

@@ -23,7 +23,9 @@ export interface LiveConnection {
 export type Admission =
   /** `replaced`: the connection that held this slot before, to be closed by the caller. */
   | { readonly kind: "admitted"; readonly replaced: LiveConnection | undefined }
-  | { readonly kind: "full"; readonly what: "connectors" | "connections" };
+  | { readonly kind: "full"; readonly what: "connectors" | "connections" }
+  /** This connector is connected here already, and this edge takes each connector once. */
+  | { readonly kind: "duplicate" };
 
 /**
  * Who is connected. A connector that registers a slot it already holds takes it over at once: it knows best that its
@@ -31,7 +33,16 @@ export type Admission =
  */
 export class Registry {
   readonly #tunnels = new Map<TunnelId, LiveConnection[]>();
+  readonly #oncePerConnector: boolean;
   #turn = 0;
+
+  /**
+   * `oncePerConnector`: refuse a connector's further connections, which sends it to another edge of the same
+   * operator. Off, the same connector may come with several indexes, as it does when this is the only edge it knows.
+   */
+  constructor(options: { oncePerConnector: boolean } = { oncePerConnector: false }) {
+    this.#oncePerConnector = options.oncePerConnector;
+  }
 
   /** Connections of all tunnels. */
   get size(): number {
@@ -40,10 +51,7 @@ export class Registry {
     return count;
   }
 
-  /**
-   * Takes a connection in. The same connector may come again with another index at the same address: cloudflared does
-   * that when its list of edges names one twice, so `EDUPCONN` is never answered.
-   */
+  /** Takes a connection in, or says why not. */
   admit(connection: LiveConnection): Admission {
     const current = this.#tunnels.get(connection.tunnelId) ?? [];
     const replaced = current.find(
@@ -52,6 +60,9 @@ export class Registry {
     const others = current.filter((other) => other !== replaced);
     // Those that are leaving make room at once: a rolling restart of many connectors must not wait for old downloads.
     const staying = others.filter((other) => !other.draining);
+    if (this.#oncePerConnector && staying.some((other) => other.connectorId === connection.connectorId)) {
+      return { kind: "duplicate" };
+    }
     if (staying.length >= MAX_CONNECTIONS_PER_TUNNEL) return { kind: "full", what: "connections" };
     const connectors = new Set(staying.map((other) => other.connectorId)).add(connection.connectorId);
     if (connectors.size > MAX_CONNECTORS_PER_TUNNEL) return { kind: "full", what: "connectors" };

@@ -185,6 +185,13 @@ class Registration implements RegistrationHandlers {
       draining: false,
     };
     const admission = registry.admit(live);
+    if (admission.kind === "duplicate") {
+      this.#log.info("Sent a connector to another edge address", {
+        tunnelID: params.tunnelId,
+        connIndex: params.connIndex,
+      });
+      return refusal("duplicate", "EDUPCONN", true);
+    }
     if (admission.kind === "full") {
       this.#log.warn(`Refused a registration: the tunnel has too many ${admission.what}`, {
         tunnelID: params.tunnelId,

@@ -26,13 +26,14 @@ interface Line {
 /** A tunnel front and the connectors that dial it, joined in memory, the protocol between them the real one. */
 class World {
   readonly clock = new VirtualClock();
-  readonly registry = new Registry();
+  readonly registry: Registry;
   readonly store: Store = openSqliteStore(":memory:", new Uint8Array(32), this.clock);
   readonly tunnelId: TunnelId = newTunnelId();
   readonly lines: Line[] = [];
   readonly front: TunnelFront;
 
-  constructor() {
+  constructor(options: { oncePerConnector: boolean } = { oncePerConnector: false }) {
+    this.registry = new Registry(options);
     this.store.addTunnel({ id: this.tunnelId, name: "t", accountTag: "acct", createdAtMs: 0 }, SECRET);
     const log = createLogger({
       level: "debug",
@@ -308,4 +309,22 @@ test("closing the front ends every session", async () => {
   await settle();
   expect([...connectors, unregistered].map((connector) => connector.closed !== undefined)).toEqual([true, true, true]);
   expect(world.registry.size).toBe(0);
+});
+
+test("an edge that takes each connector once sends its second connection elsewhere, until the first is gone", async () => {
+  const world = new World({ oncePerConnector: true });
+  const connectorId = newConnectorId();
+  const first = world.dial();
+  expect(await first.register({ connectorId, connIndex: 0 })).toMatchObject({ kind: "registered" });
+  const second = world.dial();
+  expect(await second.register({ connectorId, connIndex: 1 })).toMatchObject({
+    kind: "refused",
+    code: "duplicate",
+    cause: "EDUPCONN",
+    shouldRetry: true,
+  });
+  expect(await world.dial().register({ connIndex: 1 })).toMatchObject({ kind: "registered" });
+  first.session.close();
+  await settle();
+  expect(await world.dial().register({ connectorId, connIndex: 1 })).toMatchObject({ kind: "registered" });
 });

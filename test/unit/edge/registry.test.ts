@@ -95,3 +95,15 @@ test("nothing is kept of a tunnel whose last connection left", () => {
   expect(registry.all()).toEqual([]);
   expect(registry.serves(TUNNEL)).toBe(false);
 });
+
+test("once per connector: its own slot again is a replacement, another slot a duplicate, a draining one no obstacle", () => {
+  const registry = new Registry({ oncePerConnector: true });
+  const connectorId = newConnectorId();
+  const first = connection(connectorId, 0);
+  registry.admit(first);
+  expect(registry.admit(connection(connectorId, 1))).toEqual({ kind: "duplicate" });
+  const again = connection(connectorId, 0);
+  expect(registry.admit(again)).toEqual({ kind: "admitted", replaced: first });
+  again.draining = true;
+  expect(registry.admit(connection(connectorId, 1))).toEqual({ kind: "admitted", replaced: undefined });
+});
