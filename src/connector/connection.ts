@@ -106,7 +106,9 @@ class Attempt implements SlotConnection {
   /** Lets running requests finish, for the grace period at most. */
   #drainFor(session: ConnectorSession): void {
     session.drain();
-    void delay(this.#deps.clock, this.#deps.gracePeriodMs, this.#cancelled.signal).then(() => session.close());
+    const cancel = this.#deps.clock.after(this.#deps.gracePeriodMs, () => session.close());
+    // A lost connection would be kept in memory for the whole time.
+    void session.closed.then(cancel);
   }
 
   async #registerAndServe(session: ConnectorSession, onRegistered: () => void): Promise<SlotEnd> {
