@@ -85,32 +85,42 @@ export class OwnedProcess implements AsyncDisposable {
     return end.code;
   }
 
-  /** The first line of standard error that matches, at once or when it comes. */
+  /** The first match in standard error, at once or when it comes. */
   async errorLine(pattern: RegExp, deadlineMs = 10_000): Promise<RegExpExecArray> {
-    const look = (): RegExpExecArray | null => pattern.exec(this.stderr);
-    return await pollUntil(
-      () => {
-        const found = look();
-        if (found === null && this.end !== undefined) return "ended" as const;
-        return found;
-      },
-      { what: `${this.name} says ${pattern}`, deadlineMs },
-    )
-      .catch((error: unknown) => {
-        throw new Error(`${String(error)}\n--- standard error of ${this.name}\n${this.stderr.slice(-4_000)}`);
-      })
-      .then((found) => {
-        if (found !== "ended") return found;
-        throw new Error(
-          `${this.name} ended (${JSON.stringify(this.end)}) without ${pattern}\n${this.stderr.slice(-4_000)}`,
-        );
-      });
+    return await this.#says("stderr", pattern, deadlineMs);
+  }
+
+  /** The first match in standard output, at once or when it comes. */
+  async outputLine(pattern: RegExp, deadlineMs = 10_000): Promise<RegExpExecArray> {
+    return await this.#says("stdout", pattern, deadlineMs);
+  }
+
+  async #says(where: "stdout" | "stderr", pattern: RegExp, deadlineMs: number): Promise<RegExpExecArray> {
+    const look = (): RegExpExecArray | "ended" | null => {
+      // Asked first: what a process wrote before its end counts.
+      const over = this.end !== undefined;
+      return pattern.exec(this[where]) ?? (over ? "ended" : null);
+    };
+    const what = `${this.name} says ${pattern}`;
+    const found = await pollUntil(look, { what, deadlineMs }).catch((): "late" => "late");
+    if (typeof found === "object") return found;
+    const state = found === "late" ? `not within ${deadlineMs} ms` : `ended with ${JSON.stringify(this.end)}`;
+    throw new Error(`${what}: ${state}\n--- standard error\n${this.stderr.slice(-4_000)}`);
   }
 
   /** Resident memory now, in bytes (Linux). */
   residentBytes(): number {
-    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))?.[1];
-    return Number(kilobytes) * 1024;
+    return this.#statusBytes("VmRSS");
+  }
+
+  /** The most resident memory it ever had, in bytes (Linux). */
+  peakResidentBytes(): number {
+    return this.#statusBytes("VmHWM");
+  }
+
+  #statusBytes(key: string): number {
+    const status = readFileSync(`/proc/${this.pid}/status`, "utf8");
+    return Number(new RegExp(`^${key}:\\s+(\\d+) kB$`, "m").exec(status)?.[1]) * 1024;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
