@@ -1,6 +1,5 @@
 import type { RawHeaders } from "../headers.ts";
 import {
-  CLIENT_PREFACE,
   DEFAULT_FRAME_BYTES,
   DEFAULT_WINDOW_BYTES,
   FLAG,
@@ -10,6 +9,7 @@ import {
   MAX_WINDOW_BYTES,
   SETTING,
 } from "./constants.ts";
+import { FrameReader, MAX_FRAME_BYTES, readU32 } from "./frame-reader.ts";
 import { type Allocate, FrameWriter } from "./frame-writer.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { isInformational, validateRequest, validateResponse, validateTrailers } from "./message-rules.ts";
@@ -23,8 +23,6 @@ export const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
 export const HELD_BUDGET_BYTES = 64 * 1024 * 1024;
 /** A decoded header block: names, values and 32 a field. */
 export const MAX_HEADER_LIST_BYTES = 1024 * 1024;
-/** Encoded header block of one message, HEADERS and CONTINUATION together. */
-export const MAX_HEADER_BLOCK_BYTES = 1024 * 1024;
 /** Streams the peer may have open at once (server role). */
 export const MAX_CONCURRENT_STREAMS = 16_384;
 /** Output not yet taken above which streams are told to hold back. */
@@ -35,8 +33,6 @@ export const MAX_STUCK_OUTPUT_BYTES = 4 * 1024 * 1024;
 export const MAX_IDLE_CONTROL_FRAMES = 20_000;
 /** Bytes of one stream sent before the next stream has its turn. */
 const TURN_BYTES = 64 * 1024;
-/** Longest frame we take. DATA passes as it arrives, so a long one costs no memory and saves headers. */
-export const MAX_FRAME_BYTES = 256 * 1024;
 /** Longest DATA frame we send, to a peer that takes it. */
 const SEND_FRAME_BYTES = 64 * 1024 - FRAME_HEADER_BYTES;
 
@@ -75,13 +71,9 @@ export class H2Connection implements StreamHost {
   #blocked = false;
   #receiving = false;
 
-  #prefaceLeft: number;
-  #pending: Uint8Array | undefined;
+  readonly #reader: FrameReader;
+  /** Whose DATA frame is being read; undefined = nobody wants it. */
   #dataStream: H2Stream | undefined;
-  #dataLeft = 0;
-  #dataPadding = 0;
-  #dataEnds = false;
-  #block: { streamId: number; endStream: boolean; parts: Uint8Array[]; bytes: number } | undefined;
 
   #nextStreamId = 1;
   #lastPeerStreamId = 0;
@@ -101,7 +93,19 @@ export class H2Connection implements StreamHost {
     this.#role = role;
     this.#handler = handler;
     this.#out = new FrameWriter(allocate);
-    this.#prefaceLeft = role === "server" ? CLIENT_PREFACE.length : 0;
+    this.#reader = new FrameReader(
+      { preface: role === "server" },
+      {
+        onData: (streamId, length, padding) => this.#data(streamId, length, padding),
+        onDataBytes: (chunk) => this.#dataBytes(chunk),
+        onDataEnd: (endStream) => this.#dataEnd(endStream),
+        onHeaderBlock: (streamId, endStream, bytes, from, to) =>
+          this.#headerBlock(streamId, endStream, bytes, from, to),
+        onControl: (type, flags, streamId, bytes, at, length) =>
+          this.#control(type, flags, streamId, bytes, at, length),
+        onBroken: (code, reason) => this.#fail(code, reason),
+      },
+    );
     if (role === "client") this.#out.preface();
     this.#out.settings([
       role === "client" ? [SETTING.enablePush, 0] : [SETTING.maxConcurrentStreams, MAX_CONCURRENT_STREAMS],
@@ -174,13 +178,14 @@ export class H2Connection implements StreamHost {
   /** The transport is gone: every stream ends. */
   abandon(): void {
     this.#state = "failed";
+    this.#reader.stop();
     this.#endAll();
   }
 
   /** Bytes from the peer, in any portions. Never throws. */
   receive(chunk: Uint8Array): void {
     this.#receiving = true;
-    this.#consume(chunk);
+    this.#reader.read(chunk);
     this.#receiving = false;
     if (this.#out.pendingBytes > 0) {
       if (this.#blocked && this.#out.pendingBytes > MAX_STUCK_OUTPUT_BYTES) {
@@ -311,75 +316,8 @@ export class H2Connection implements StreamHost {
 
   // ---- receiving ----
 
-  #consume(incoming: Uint8Array): void {
-    let chunk = incoming;
-    if (this.#pending !== undefined) {
-      const joined = new Uint8Array(this.#pending.length + incoming.length);
-      joined.set(this.#pending);
-      joined.set(incoming, this.#pending.length);
-      chunk = joined;
-      this.#pending = undefined;
-    }
-    let at = 0;
-    while (at < chunk.length && this.#state === "open") {
-      if (this.#prefaceLeft > 0) {
-        if ((chunk[at] as number) !== CLIENT_PREFACE.charCodeAt(CLIENT_PREFACE.length - this.#prefaceLeft)) {
-          this.#fail(H2_ERROR.protocolError, "no HTTP/2 preface");
-          return;
-        }
-        at += 1;
-        this.#prefaceLeft -= 1;
-        continue;
-      }
-      if (this.#dataLeft > 0) {
-        const bytes = Math.min(this.#dataLeft, chunk.length - at);
-        this.#dataBytes(chunk, at, at + bytes);
-        at += bytes;
-        continue;
-      }
-      if (chunk.length - at < FRAME_HEADER_BYTES) break;
-      const length = ((chunk[at] as number) << 16) | ((chunk[at + 1] as number) << 8) | (chunk[at + 2] as number);
-      const type = chunk[at + 3] as number;
-      if (length > MAX_FRAME_BYTES) {
-        this.#fail(H2_ERROR.frameSizeError, `frame of ${length} bytes`);
-        return;
-      }
-      // DATA passes as it arrives; every other frame is handled whole.
-      const needed = type === FRAME.data ? this.#dataPrefixBytes(chunk, at, length) : length;
-      if (chunk.length - at < FRAME_HEADER_BYTES + needed) break;
-      const flags = chunk[at + 4] as number;
-      const streamId = readU32(chunk, at + 5) & 0x7fff_ffff;
-      at += FRAME_HEADER_BYTES;
-      this.#frame(type, flags, streamId, chunk, at, length);
-      at += needed;
-    }
-    if (at < chunk.length && this.#state === "open") this.#pending = chunk.subarray(at);
-  }
-
-  #dataPrefixBytes(chunk: Uint8Array, at: number, length: number): number {
-    return length > 0 && ((chunk[at + 4] as number) & FLAG.padded) !== 0 ? 1 : 0;
-  }
-
-  #frame(type: number, flags: number, streamId: number, chunk: Uint8Array, at: number, length: number): void {
-    if (this.#block !== undefined && (type !== FRAME.continuation || streamId !== this.#block.streamId)) {
-      this.#fail(H2_ERROR.protocolError, "header block interrupted");
-      return;
-    }
-    if (!this.#ready && type !== FRAME.settings) {
-      this.#fail(H2_ERROR.protocolError, "first frame is not SETTINGS");
-      return;
-    }
-    const end = at + length;
+  #control(type: number, flags: number, streamId: number, chunk: Uint8Array, at: number, length: number): void {
     switch (type) {
-      case FRAME.data:
-        this.#onData(streamId, flags, chunk, at, length);
-        return;
-      case FRAME.headers:
-        this.#onHeaders(streamId, flags, chunk, at, end);
-        return;
-      case FRAME.continuation:
-        this.#onContinuation(flags, chunk, at, end);
-        return;
       case FRAME.priority:
         if (this.#controlFrame() && length !== 5) this.#fail(H2_ERROR.frameSizeError, "PRIORITY length");
         return;
@@ -392,8 +330,8 @@ export class H2Connection implements StreamHost {
         return;
       case FRAME.ping:
         if (length !== 8 || streamId !== 0) this.#fail(H2_ERROR.frameSizeError, "PING length");
-        else if ((flags & FLAG.ack) !== 0) this.#handler.onPingAck(chunk.slice(at, end));
-        else if (this.#controlFrame()) this.#out.ping(chunk.subarray(at, end), true);
+        else if ((flags & FLAG.ack) !== 0) this.#handler.onPingAck(chunk.slice(at, at + length));
+        else if (this.#controlFrame()) this.#out.ping(chunk.subarray(at, at + length), true);
         return;
       case FRAME.goaway:
         if (length < 8 || streamId !== 0) this.#fail(H2_ERROR.frameSizeError, "GOAWAY length");
@@ -420,13 +358,7 @@ export class H2Connection implements StreamHost {
     return false;
   }
 
-  #onData(streamId: number, flags: number, chunk: Uint8Array, at: number, length: number): void {
-    const padded = (flags & FLAG.padded) !== 0;
-    const padding = padded && length > 0 ? (chunk[at] as number) : 0;
-    if (padded && padding >= length) {
-      this.#fail(H2_ERROR.protocolError, "padding longer than the frame");
-      return;
-    }
+  #data(streamId: number, length: number, padding: number): void {
     if (streamId === 0 || this.#isIdle(streamId)) {
       this.#fail(H2_ERROR.protocolError, "DATA on an idle stream");
       return;
@@ -440,84 +372,40 @@ export class H2Connection implements StreamHost {
     else this.#idleControlFrames = 0;
     this.#uncredited += length;
     this.#refill();
-    let stream = this.#streams.get(streamId);
-    if (stream !== undefined && (stream.remoteEnded || !stream.headReceived)) {
-      this.#resetStream(stream, stream.remoteEnded ? H2_ERROR.streamClosed : H2_ERROR.protocolError);
-      stream = undefined;
-    }
-    if (stream !== undefined) {
-      stream.receiveWindow -= length;
-      if (stream.receiveWindow < 0) {
-        this.#resetStream(stream, H2_ERROR.flowControlError);
-        stream = undefined;
-      } else if (padded) this.credit(stream, padding + 1);
-    }
     // Bytes for a stream we have forgotten (reset by us a moment ago) are skipped.
+    this.#dataStream = undefined;
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) return;
+    if (stream.remoteEnded || !stream.headReceived) {
+      this.#resetStream(stream, stream.remoteEnded ? H2_ERROR.streamClosed : H2_ERROR.protocolError);
+      return;
+    }
+    stream.receiveWindow -= length;
+    if (stream.receiveWindow < 0) {
+      this.#resetStream(stream, H2_ERROR.flowControlError);
+      return;
+    }
+    if (padding > 0) this.credit(stream, padding);
     this.#dataStream = stream;
-    this.#dataLeft = padded ? length - 1 : length;
-    this.#dataPadding = padding;
-    this.#dataEnds = (flags & FLAG.endStream) !== 0;
-    if (this.#dataLeft === 0) this.#dataDone();
   }
 
-  #dataBytes(chunk: Uint8Array, from: number, to: number): void {
-    const payload = Math.min(to - from, Math.max(0, this.#dataLeft - this.#dataPadding));
+  #dataBytes(chunk: Uint8Array): void {
     const stream = this.#dataStream;
-    this.#dataLeft -= to - from;
-    if (payload > 0 && stream !== undefined && !stream.dead) stream.receive(chunk.subarray(from, from + payload));
-    if (this.#dataLeft === 0) this.#dataDone();
+    if (stream !== undefined && !stream.dead) stream.receive(chunk);
   }
 
-  #dataDone(): void {
+  #dataEnd(endStream: boolean): void {
     const stream = this.#dataStream;
     this.#dataStream = undefined;
-    if (this.#dataEnds && stream !== undefined && !stream.dead) this.#remoteEnd(stream, []);
-  }
-
-  #onHeaders(streamId: number, flags: number, chunk: Uint8Array, at: number, end: number): void {
-    let from = at;
-    let to = end;
-    if ((flags & FLAG.padded) !== 0) {
-      to -= from < to ? (chunk[from] as number) : 1;
-      from += 1;
-    }
-    if ((flags & FLAG.priority) !== 0) from += 5;
-    const ours = this.#role === "client" ? this.#nextStreamId > streamId : true;
-    if (from > to || streamId === 0 || streamId % 2 === 0 || !ours) {
-      this.#fail(H2_ERROR.protocolError, "bad HEADERS frame");
-      return;
-    }
-    const endStream = (flags & FLAG.endStream) !== 0;
-    this.#idleControlFrames = 0;
-    if ((flags & FLAG.endHeaders) !== 0) this.#headerBlock(streamId, endStream, chunk, from, to);
-    else this.#block = { streamId, endStream, parts: [chunk.slice(from, to)], bytes: to - from };
-  }
-
-  #onContinuation(flags: number, chunk: Uint8Array, at: number, end: number): void {
-    const block = this.#block;
-    if (block === undefined) {
-      this.#fail(H2_ERROR.protocolError, "CONTINUATION without HEADERS");
-      return;
-    }
-    block.parts.push(chunk.slice(at, end));
-    // The frame's own cost counts too, so that empty frames cannot go on for ever.
-    block.bytes += end - at + FRAME_HEADER_BYTES;
-    if (block.bytes > MAX_HEADER_BLOCK_BYTES) {
-      this.#fail(H2_ERROR.enhanceYourCalm, "header block too large");
-      return;
-    }
-    if ((flags & FLAG.endHeaders) === 0) return;
-    this.#block = undefined;
-    const whole = new Uint8Array(block.parts.reduce((bytes, part) => bytes + part.length, 0));
-    let offset = 0;
-    for (const part of block.parts) {
-      whole.set(part, offset);
-      offset += part.length;
-    }
-    this.#headerBlock(block.streamId, block.endStream, whole, 0, whole.length);
+    if (endStream && stream !== undefined && !stream.dead) this.#remoteEnd(stream, []);
   }
 
   #headerBlock(streamId: number, endStream: boolean, block: Uint8Array, from: number, to: number): void {
+    this.#idleControlFrames = 0;
+    if (streamId % 2 === 0 || (this.#role === "client" && this.#isIdle(streamId))) {
+      this.#fail(H2_ERROR.protocolError, "HEADERS on a stream that nobody opened");
+      return;
+    }
     // Every block is decoded, even one that is then refused: the table must stay in step.
     const result = this.#hpack.decode(block, from, to);
     if (result.kind === "malformed") {
@@ -710,6 +598,7 @@ export class H2Connection implements StreamHost {
   #fail(code: number, reason: string): void {
     if (this.#state === "failed") return;
     this.#state = "failed";
+    this.#reader.stop();
     this.#out.goaway(this.#lastPeerStreamId, code);
     this.#endAll();
     this.#handler.onFatal(code, reason);
@@ -726,14 +615,4 @@ export class H2Connection implements StreamHost {
 /** True when only a WINDOW_UPDATE for this stream can let it go on. */
 function stalled(stream: H2Stream): boolean {
   return stream.unsent.length > 0 && stream.sendWindow <= 0;
-}
-
-function readU32(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at] as number) * 0x100_0000 +
-      ((bytes[at + 1] as number) << 16) +
-      ((bytes[at + 2] as number) << 8) +
-      (bytes[at + 3] as number)) >>>
-    0
-  );
 }
