@@ -1,6 +1,6 @@
 import { loadConfigFile } from "../config/file.ts";
-import { formatIssue } from "../config/run-config.ts";
 import type { FileValues } from "../config/values.ts";
+import { formatIssue } from "../ingress/issue.ts";
 import { type IngressRules, matchRule, parseIngress } from "../ingress/rules.ts";
 import { formatService } from "../ingress/service.ts";
 import { type Context, EXIT } from "./command.ts";

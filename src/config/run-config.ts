@@ -1,7 +1,7 @@
 import { systemCode } from "../core/errors.ts";
 import { parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "../core/log.ts";
-import type { ConfigIssue } from "../ingress/issue.ts";
+import { type ConfigIssue, formatIssue } from "../ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings } from "../ingress/origin-request.ts";
 import { type IngressRules, NO_RULES, parseIngress, singleRule } from "../ingress/rules.ts";
 import { parseService } from "../ingress/service.ts";
@@ -64,12 +64,6 @@ export function buildRunConfig(
   return config === undefined || errors.length > 0
     ? { kind: "failed", usage, errors, warnings }
     : { kind: "ok", config: Object.freeze(config), warnings };
-}
-
-/** One line for an issue, with its place in the file. */
-export function formatIssue(issue: ConfigIssue, file: string | undefined): string {
-  const place = file === undefined || issue.line === undefined ? "" : `${file}:${issue.line}:${issue.column ?? 1}: `;
-  return `${place}${issue.message}`;
 }
 
 class Builder {

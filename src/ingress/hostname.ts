@@ -10,21 +10,17 @@ export const ANY_HOST: HostPattern = { kind: "any" };
 /** Reads a rule's hostname, or says what is wrong with it (surface: section 10.2). */
 export function parseHostPattern(text: string): HostPattern | { readonly error: string } {
   if (text === "" || text === "*") return ANY_HOST;
-  if (/:[0-9]*$/.test(text)) return { error: `Hostname "${text}" cannot contain a port` };
+  if (hasPort(text)) return { error: `Hostname "${text}" cannot contain a port` };
   if (text.lastIndexOf("*") > 0 || (text.startsWith("*") && !text.startsWith("*."))) {
     return { error: `Hostname "${text}" may have its wildcard only in front, as "*.example.com"` };
   }
-  if (text.startsWith("*.")) {
-    const suffix = normaliseHost(text.slice(2));
-    return suffix === undefined
-      ? { error: `Hostname "${text}" is not valid` }
-      : { kind: "suffix", suffix: `.${suffix}` };
-  }
-  const host = normaliseHost(text);
-  return host === undefined ? { error: `Hostname "${text}" is not valid` } : { kind: "exact", host };
+  const wildcard = text.startsWith("*.");
+  const host = normaliseHost(wildcard ? text.slice(2) : text);
+  if (host === undefined) return { error: `Hostname "${text}" is not valid` };
+  return wildcard ? { kind: "suffix", suffix: `.${host}` } : { kind: "exact", host };
 }
 
-/** True when a request's Host (with or without port) is one of the pattern's. */
+/** True when `hostname`, as {@link requestHostname} gives it, is one of the pattern's. */
 export function matchHost(pattern: HostPattern, hostname: string): boolean {
   switch (pattern.kind) {
     case "any":
@@ -44,12 +40,23 @@ export function requestHostname(host: string): string {
   return lower.endsWith(".") ? lower.slice(0, -1) : lower;
 }
 
-/** Lower case, Unicode names in punycode; undefined for what cannot be a host. */
+function hasPort(text: string): boolean {
+  if (text.startsWith("[")) return /\]:[0-9]*$/.test(text);
+  return text.indexOf(":") === text.lastIndexOf(":") && /:[0-9]*$/.test(text);
+}
+
+/**
+ * Lower case, Unicode names in punycode, IPv6 addresses in brackets and their shortest form; undefined for what cannot
+ * be a host.
+ */
 function normaliseHost(text: string): string | undefined {
-  if (/[\s/?#@\\]/.test(text)) return undefined;
-  const hostname = URL.parse(`http://${text}/`)?.hostname;
+  const bare = text.replace(/\.$/, "");
+  const literal = bare.includes(":") && !bare.startsWith("[") ? `[${bare}]` : bare;
+  // The URL parser would decode percents and take these for the ends of a host.
+  if (/[\s/?#@\\%]/.test(literal) || /^\.|\.\./.test(literal)) return undefined;
+  const hostname = URL.parse(`http://${literal}/`)?.hostname;
   if (hostname === undefined || hostname === "") return undefined;
-  // The URL parser knows addresses in strange spellings; a rule's name stands for itself.
-  const own = text.toLowerCase().replace(/\.$/, "");
-  return /^[\x20-\x7e]*$/.test(own) ? own : hostname.replace(/\.$/, "");
+  if (literal.startsWith("[")) return hostname;
+  // It also knows IPv4 addresses in strange spellings; a rule's name stands for itself.
+  return /^[\x21-\x7e]*$/.test(literal) ? literal.toLowerCase() : hostname;
 }

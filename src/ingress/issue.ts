@@ -3,16 +3,20 @@ export interface ConfigIssue {
   readonly severity: "error" | "warning";
   /** Where in the configuration: `ingress[2].path`. */
   readonly path: string;
+  /** One line; texts of the configuration stand in quotes. */
   readonly message: string;
+  /** What would be right. */
+  readonly hint?: string;
   /** 1-based place in the file, when it came from one. */
   readonly line?: number;
   readonly column?: number;
 }
 
+/** Keys and list positions from the top down to a value. */
+export type IssuePath = readonly (string | number)[];
+
 /** Finds the place of a value in the file it came from. */
-export type Locate = (
-  path: readonly (string | number)[],
-) => { readonly line: number; readonly column: number } | undefined;
+export type Locate = (path: IssuePath) => { readonly line: number; readonly column: number } | undefined;
 
 /** Gathers issues with their places. */
 export class IssueList {
@@ -23,24 +27,43 @@ export class IssueList {
     this.#locate = locate;
   }
 
-  error(path: readonly (string | number)[], message: string): void {
-    this.#add("error", path, message);
+  error(path: IssuePath, message: string, hint?: string): void {
+    this.#add("error", path, message, hint);
   }
 
-  warning(path: readonly (string | number)[], message: string): void {
-    this.#add("warning", path, message);
+  warning(path: IssuePath, message: string, hint?: string): void {
+    this.#add("warning", path, message, hint);
   }
 
   get failed(): boolean {
     return this.issues.some((issue) => issue.severity === "error");
   }
 
-  #add(severity: ConfigIssue["severity"], path: readonly (string | number)[], message: string): void {
-    this.issues.push({ severity, path: formatPath(path), message, ...this.#locate(path) });
+  #add(severity: ConfigIssue["severity"], path: IssuePath, message: string, hint: string | undefined): void {
+    const place = this.#locate(path);
+    this.issues.push({
+      severity,
+      path: formatPath(path),
+      message,
+      ...(hint === undefined ? {} : { hint }),
+      ...(place === undefined ? {} : { line: place.line, column: place.column }),
+    });
   }
 }
 
-export function formatPath(path: readonly (string | number)[]): string {
+/** The hint for a misspelt word; undefined when nothing is like it. */
+export function didYouMean(candidate: string | undefined): string | undefined {
+  return candidate === undefined ? undefined : `did you mean "${candidate}"?`;
+}
+
+/** One line for an issue, with its place in the file: `config.yml:3:5: Unknown key "servce": did you mean "service"?`. */
+export function formatIssue(issue: ConfigIssue, file: string | undefined): string {
+  const place = file === undefined || issue.line === undefined ? "" : `${file}:${issue.line}:${issue.column ?? 1}: `;
+  return `${place}${issue.message}${issue.hint === undefined ? "" : `: ${issue.hint}`}`;
+}
+
+/** `ingress[2].originRequest.caPool`. */
+function formatPath(path: IssuePath): string {
   return path.reduce<string>(
     (text, part) => (typeof part === "number" ? `${text}[${part}]` : text === "" ? part : `${text}.${part}`),
     "",

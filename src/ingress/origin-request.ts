@@ -1,6 +1,11 @@
 import { parseDuration } from "../core/duration.ts";
 import { nearest } from "../core/nearest.ts";
-import type { IssueList } from "./issue.ts";
+import { type AccessSettings, NO_ACCESS, parseAccess } from "./access-settings.ts";
+import { type IpRule, parseIpRules } from "./ip-rules.ts";
+import { didYouMean, type IssueList, type IssuePath } from "./issue.ts";
+
+/** More idle connections than a machine has ports for are a typing error. */
+const MAX_IDLE_CONNECTIONS = 65_535;
 
 /** How a service is talked to; every key of `originRequest` (surface: section 11). Durations in ms. */
 export interface OriginSettings {
@@ -21,8 +26,8 @@ export interface OriginSettings {
   readonly proxyAddress: string;
   readonly proxyPort: number;
   readonly proxyType: string;
-  readonly ipRules: readonly unknown[];
-  readonly access: Readonly<Record<string, unknown>>;
+  readonly ipRules: readonly IpRule[];
+  readonly access: AccessSettings;
 }
 
 export const DEFAULT_ORIGIN_SETTINGS: OriginSettings = {
@@ -44,63 +49,152 @@ export const DEFAULT_ORIGIN_SETTINGS: OriginSettings = {
   proxyPort: 0,
   proxyType: "",
   ipRules: [],
-  access: {},
+  access: NO_ACCESS,
 };
-
-const DURATIONS: ReadonlySet<string> = new Set(["connectTimeout", "tlsTimeout", "tcpKeepAlive", "keepAliveTimeout"]);
-/** Keys whose meaning is security: a connector that does not act on them must not start as if it did. */
-const NOT_YET: ReadonlySet<string> = new Set(["access", "ipRules"]);
 
 /** Durations are Go texts in YAML (`30s`) and whole seconds in JSON. */
 export type DurationStyle = "text" | "seconds";
 
-/** Reads an `originRequest` map over the settings it starts from. */
+/** Keys whose meaning is security: a connector that does not act on them must not start as if it did. */
+export type Protection = "access" | "ipRules";
+
+/** What reading settings depends on besides the settings. */
+export interface OriginContext {
+  readonly issues: IssueList;
+  readonly durations: DurationStyle;
+  /** Protections the connector acts on. Asking for another one is an error, so that no rule stays open unnoticed. */
+  readonly enforces: ReadonlySet<Protection>;
+}
+
+/** Reads one value, or adds an issue and gives undefined. */
+type Reader<T> = (value: unknown, at: IssuePath, context: OriginContext) => T | undefined;
+
+/** Reads an `originRequest` map over the settings it starts from: a key that is absent, or null, keeps their value. */
 export function parseOriginSettings(
   raw: unknown,
   base: OriginSettings,
-  at: readonly (string | number)[],
-  issues: IssueList,
-  style: DurationStyle,
+  at: IssuePath,
+  context: OriginContext,
 ): OriginSettings {
   if (raw === undefined || raw === null) return base;
   if (typeof raw !== "object" || Array.isArray(raw)) {
-    issues.error(at, "Must be a map of settings");
+    context.issues.error(at, "Must be a map of settings");
     return base;
   }
-  const settings: Record<string, unknown> = { ...base };
+  const settings: Mutable<OriginSettings> = { ...base };
   for (const [key, value] of Object.entries(raw)) {
     const path = [...at, key];
-    const fallback = (DEFAULT_ORIGIN_SETTINGS as unknown as Record<string, unknown>)[key];
-    if (fallback === undefined) {
-      const like = nearest(key, Object.keys(DEFAULT_ORIGIN_SETTINGS));
-      issues.warning(path, `Unknown key "${key}"${like === undefined ? "" : `: did you mean "${like}"?`}`);
-      continue;
-    }
-    if (NOT_YET.has(key) && !isEmpty(value)) {
-      issues.error(
-        path,
-        `"${key}" is not enforced by this release, so the rule would be open: remove it or keep cloudflared`,
-      );
-      continue;
-    }
-    const parsed = DURATIONS.has(key) ? durationOf(value, style) : value;
-    if (parsed === undefined || typeof parsed !== typeof fallback)
-      issues.error(path, expectation(key, fallback, style));
-    else settings[key] = parsed;
+    if (!isSetting(key)) {
+      context.issues.warning(path, `Unknown key "${key}"`, didYouMean(nearest(key, Object.keys(READERS))));
+    } else if (value !== undefined && value !== null) read(settings, key, value, path, context);
   }
-  return settings as unknown as OriginSettings;
+  return settings;
 }
 
-function durationOf(value: unknown, style: DurationStyle): number | undefined {
-  if (style === "seconds") return typeof value === "number" && Number.isInteger(value) ? value * 1_000 : undefined;
-  return typeof value === "string" ? parseDuration(value) : undefined;
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+function read<K extends keyof OriginSettings>(
+  settings: Mutable<OriginSettings>,
+  key: K,
+  value: unknown,
+  at: IssuePath,
+  context: OriginContext,
+): void {
+  const reader: Reader<OriginSettings[K]> = READERS[key];
+  const parsed = reader(value, at, context);
+  if (parsed !== undefined) settings[key] = parsed;
 }
 
-function isEmpty(value: unknown): boolean {
-  return value === null || (typeof value === "object" && Object.keys(value).length === 0);
+function isSetting(key: string): key is keyof OriginSettings {
+  return Object.hasOwn(READERS, key);
 }
 
-function expectation(key: string, fallback: unknown, style: DurationStyle): string {
-  if (!DURATIONS.has(key)) return `"${key}" must be a ${Array.isArray(fallback) ? "list" : typeof fallback}`;
-  return style === "seconds" ? `"${key}" must be a whole number of seconds` : `"${key}" must be a duration such as 30s`;
+const duration: Reader<number> = (value, at, { issues, durations }) => {
+  const ms =
+    durations === "seconds"
+      ? typeof value === "number" && Number.isInteger(value)
+        ? value * 1_000
+        : undefined
+      : typeof value === "string"
+        ? parseDuration(value)
+        : undefined;
+  if (ms !== undefined && ms >= 0) return ms;
+  const wanted = durations === "seconds" ? "a whole number of seconds" : "a duration such as 30s";
+  issues.error(at, `"${String(at.at(-1))}" must be ${wanted}, not ${quote(value)}`);
+  return undefined;
+};
+
+const text: Reader<string> = (value, at, { issues }) => {
+  if (typeof value === "string") return value;
+  issues.error(at, `"${String(at.at(-1))}" must be a text, not ${quote(value)}`);
+  return undefined;
+};
+
+const flag: Reader<boolean> = (value, at, { issues }) => {
+  if (typeof value === "boolean") return value;
+  issues.error(at, `"${String(at.at(-1))}" must be true or false, not ${quote(value)}`);
+  return undefined;
+};
+
+/** A whole number from 0. */
+function count(max: number): Reader<number> {
+  return (value, at, { issues }) => {
+    if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= max) return value;
+    issues.error(at, `"${String(at.at(-1))}" must be a whole number from 0 to ${max}, not ${quote(value)}`);
+    return undefined;
+  };
 }
+
+const proxyType: Reader<string> = (value, at, { issues }) => {
+  if (value === "" || value === "socks") return value;
+  issues.error(at, `"proxyType" must be empty or socks, not ${quote(value)}`);
+  return undefined;
+};
+
+const access: Reader<AccessSettings> = (value, at, { issues, enforces }) => {
+  const settings = parseAccess(value, at, issues);
+  if (settings?.required === true && !enforces.has("access")) return refuseProtection("access", at, issues);
+  return settings;
+};
+
+const ipRules: Reader<readonly IpRule[]> = (value, at, { issues, enforces }) => {
+  const rules = parseIpRules(value, at, issues);
+  if (rules !== undefined && rules.length > 0 && !enforces.has("ipRules")) {
+    return refuseProtection("ipRules", at, issues);
+  }
+  return rules;
+};
+
+function refuseProtection(key: Protection, at: IssuePath, issues: IssueList): undefined {
+  issues.error(
+    at,
+    `"${key}" is not enforced by this release, so the rule would be open: remove it or keep cloudflared`,
+  );
+  return undefined;
+}
+
+function quote(value: unknown): string {
+  return typeof value === "object" ? (Array.isArray(value) ? "a list" : "a map") : `"${String(value)}"`;
+}
+
+const READERS: { readonly [K in keyof OriginSettings]: Reader<OriginSettings[K]> } = {
+  connectTimeout: duration,
+  tlsTimeout: duration,
+  tcpKeepAlive: duration,
+  noHappyEyeballs: flag,
+  keepAliveConnections: count(MAX_IDLE_CONNECTIONS),
+  keepAliveTimeout: duration,
+  httpHostHeader: text,
+  originServerName: text,
+  matchSNItoHost: flag,
+  caPool: text,
+  noTLSVerify: flag,
+  http2Origin: flag,
+  disableChunkedEncoding: flag,
+  bastionMode: flag,
+  proxyAddress: text,
+  proxyPort: count(65_535),
+  proxyType,
+  ipRules,
+  access,
+};

@@ -23,7 +23,7 @@ export function compilePath(source: string): PathPattern | { readonly error: str
   }
   try {
     const compiled = RE2JS.compile(source);
-    return { source, test: (path) => compiled.matcher(path).find() };
+    return { source, test: (path) => compiled.test(path) };
   } catch (error) {
     if (UNSUPPORTED.test(source)) return { error: "look-around is not part of RE2 syntax" };
     if (/\\[1-9]/.test(source)) return { error: "back-references are not part of RE2 syntax" };

@@ -1,10 +1,13 @@
 import { nearest } from "../core/nearest.ts";
+import { dotSegmentReadings, isDisputed } from "./dot-segments.ts";
 import { ANY_HOST, type HostPattern, matchHost, parseHostPattern, requestHostname } from "./hostname.ts";
-import { type ConfigIssue, IssueList, type Locate } from "./issue.ts";
+import { type ConfigIssue, didYouMean, IssueList, type IssuePath, type Locate } from "./issue.ts";
 import {
   DEFAULT_ORIGIN_SETTINGS,
   type DurationStyle,
+  type OriginContext,
   type OriginSettings,
+  type Protection,
   parseOriginSettings,
 } from "./origin-request.ts";
 import { compilePath, type PathPattern } from "./path-pattern.ts";
@@ -26,6 +29,7 @@ export interface IngressRules {
 
 export type ParsedIngress = { readonly rules: IngressRules | undefined; readonly issues: readonly ConfigIssue[] };
 
+const NOTHING: ReadonlySet<Protection> = new Set();
 const RULE_KEYS = ["hostname", "path", "service", "originRequest"] as const;
 
 /** What serves when no rule is configured (surface: section 10.1). */
@@ -42,11 +46,16 @@ export function singleRule(service: ServiceSpec, settings: OriginSettings = DEFA
  */
 export function parseIngress(
   raw: { readonly ingress?: unknown; readonly originRequest?: unknown },
-  options: { locate?: Locate; durations?: DurationStyle } = {},
+  options: {
+    readonly locate?: Locate;
+    readonly durations?: DurationStyle;
+    /** Protections the caller acts on; a configuration that asks for another one is refused. @default none */
+    readonly enforces?: ReadonlySet<Protection>;
+  } = {},
 ): ParsedIngress {
   const issues = new IssueList(options.locate);
-  const style = options.durations ?? "text";
-  const defaults = parseOriginSettings(raw.originRequest, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], issues, style);
+  const context = { issues, durations: options.durations ?? "text", enforces: options.enforces ?? NOTHING };
+  const defaults = parseOriginSettings(raw.originRequest, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
   if (raw.ingress === undefined || raw.ingress === null) {
     return { rules: issues.failed ? undefined : NO_RULES, issues: issues.issues };
   }
@@ -55,7 +64,7 @@ export function parseIngress(
     return { rules: undefined, issues: issues.issues };
   }
   const entries: readonly unknown[] = raw.ingress;
-  const rules = entries.map((entry, i) => parseRule(entry, i, entries.length, defaults, issues, style));
+  const rules = entries.map((entry, i) => parseRule(entry, i, entries.length, defaults, context));
   if (issues.failed) return { rules: undefined, issues: issues.issues };
   return { rules: { rules: rules.filter((rule) => rule !== undefined) }, issues: issues.issues };
 }
@@ -65,9 +74,9 @@ function parseRule(
   index: number,
   count: number,
   defaults: OriginSettings,
-  issues: IssueList,
-  style: DurationStyle,
+  context: OriginContext,
 ): IngressRule | undefined {
+  const { issues } = context;
   const at = ["ingress", index];
   const name = `Rule #${index + 1}`;
   if (typeof entry !== "object" || entry === null || Array.isArray(entry)) {
@@ -77,8 +86,7 @@ function parseRule(
   const raw = entry as Record<string, unknown>;
   for (const key of Object.keys(raw)) {
     if ((RULE_KEYS as readonly string[]).includes(key)) continue;
-    const like = nearest(key, RULE_KEYS);
-    issues.warning([...at, key], `Unknown key "${key}"${like === undefined ? "" : `: did you mean "${like}"?`}`);
+    issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, RULE_KEYS)));
   }
   const hostname = textOf(raw["hostname"], [...at, "hostname"], issues);
   const pathText = textOf(raw["path"], [...at, "path"], issues);
@@ -88,25 +96,48 @@ function parseRule(
   if (path !== undefined && "error" in path) {
     issues.error([...at, "path"], `${name} has an invalid regex "${pathText}": ${path.error}`);
   }
-  const service = parseService(textOf(raw["service"], [...at, "service"], issues));
-  if (raw["service"] === undefined) issues.error(at, `${name} needs a service`);
-  else if ("error" in service) issues.error([...at, "service"], `${name}: ${service.error}`);
-  const settings = parseOriginSettings(raw["originRequest"], defaults, [...at, "originRequest"], issues, style);
+  const settings = parseOriginSettings(raw["originRequest"], defaults, [...at, "originRequest"], context);
+  const service = readService(raw["service"], settings, at, name, issues);
 
   const catchAll = (hostname === "" || hostname === "*") && pathText === "";
   if (index === count - 1 && !catchAll) {
-    issues.error(at, "The last rule must match everything: add a rule with only a service, such as http_status:404");
+    issues.error(at, "The last rule must match everything", "add a rule with only a service, such as http_status:404");
   } else if (index < count - 1 && catchAll) {
     issues.error(at, `${name} matches everything, so the rules behind it can never match`);
   }
-  if ("error" in host || "error" in service || (path !== undefined && "error" in path)) return undefined;
+  if ("error" in host || service === undefined || (path !== undefined && "error" in path)) return undefined;
   return { hostname, host, path, service, settings };
 }
 
-function textOf(value: unknown, at: readonly (string | number)[], issues: IssueList): string {
+/** `bastionMode` makes a bastion of any URL, and of a rule without a service (surface: section 10.5). */
+function readService(
+  value: unknown,
+  settings: OriginSettings,
+  at: IssuePath,
+  name: string,
+  issues: IssueList,
+): ServiceSpec | undefined {
+  const place = [...at, "service"];
+  if (value !== undefined && value !== null && typeof value !== "string") {
+    textOf(value, place, issues);
+    return undefined;
+  }
+  const text = value ?? "";
+  if (settings.bastionMode && (text === "" || text.includes("://"))) return { kind: "bastion" };
+  if (text === "") {
+    issues.error(at, `${name} needs a service`);
+    return undefined;
+  }
+  const service = parseService(text);
+  if (!("error" in service)) return service;
+  issues.error(place, `${name}: ${service.error}`);
+  return undefined;
+}
+
+function textOf(value: unknown, at: IssuePath, issues: IssueList): string {
   if (value === undefined || value === null) return "";
   if (typeof value === "string") return value;
-  issues.error(at, "Must be a text");
+  issues.error(at, `"${String(at.at(-1))}" must be a text`, typeof value === "object" ? undefined : "put it in quotes");
   return "";
 }
 
@@ -120,15 +151,17 @@ export function matchRule(rules: IngressRules, host: string, target: string): Ma
   const hostname = requestHostname(host);
   const question = target.indexOf("?");
   const raw = question < 0 ? target : target.slice(0, question);
-  const path = raw.includes("%") ? decodePath(raw) : raw;
+  const path = decodePath(raw);
   const index = firstMatch(rules, hostname, path);
-  if (path.includes("/.") || path.includes("\\")) {
-    const resolved = resolveDots(path.replaceAll("\\", "/"));
-    if (resolved !== path && firstMatch(rules, hostname, resolved) !== index) return { kind: "ambiguous-path" };
+  if (isDisputed(path)) {
+    for (const reading of dotSegmentReadings(raw, decodePath)) {
+      if (firstMatch(rules, hostname, reading) !== index) return { kind: "ambiguous-path" };
+    }
   }
   return { kind: "rule", index, rule: rules.rules[index] as IngressRule };
 }
 
+/** The last rule takes what no other does, so it is not asked. */
 function firstMatch(rules: IngressRules, hostname: string, path: string): number {
   const list = rules.rules;
   for (let i = 0; i < list.length - 1; i++) {
@@ -140,25 +173,10 @@ function firstMatch(rules: IngressRules, hostname: string, path: string): number
 
 /** Percent-decoding as far as it goes: what is no UTF-8 stays as it was. */
 function decodePath(raw: string): string {
+  if (!raw.includes("%")) return raw;
   try {
     return decodeURIComponent(raw);
   } catch {
     return raw.replace(/%([0-7][0-9a-f])/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
   }
-}
-
-/** Resolves `.` and `..` segments as an origin would (RFC 3986 section 5.2.4). */
-function resolveDots(path: string): string {
-  const kept: string[] = [];
-  const segments = path.split("/");
-  for (const [i, segment] of segments.entries()) {
-    const last = i === segments.length - 1;
-    if (segment === "..") {
-      if (kept.length > 1) kept.pop();
-      if (last) kept.push("");
-    } else if (segment === ".") {
-      if (last) kept.push("");
-    } else kept.push(segment);
-  }
-  return kept.join("/");
 }

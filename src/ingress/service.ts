@@ -63,14 +63,16 @@ function urlService(text: string): ServiceSpec | { error: string } {
   if (parts?.[3]?.startsWith("/") === true) {
     return { error: `Service "${text}" may not have a path: requests keep their own` };
   }
-  const host = /^(\[[0-9a-f:.%\w]+\]|[^:[\]\s]+)(?::([0-9]{1,5}))?$/i.exec(authority);
-  if (host?.[1] === undefined || Number(host[2] ?? 1) > 65_535 || host[2] === "0") {
-    return { error: `Service "${text}" does not name a host and port` };
+  const host = /^(\[[0-9a-f:.%\w]+\]|[^:[\]\s]+)(?::([0-9]{0,5}))?$/i.exec(authority);
+  // As in any URL, a colon with nothing behind it is no port.
+  const port = host?.[2] === undefined || host[2] === "" ? undefined : Number(host[2]);
+  if (host?.[1] === undefined || port === 0 || (port !== undefined && port > 65_535)) {
+    return { error: `Service "${text}" does not name a host and a port from 1 to 65535` };
   }
   const name = host[1].replace(/^\[|\]$/g, "");
   const http = HTTP_SCHEMES[scheme];
-  if (http !== undefined) return { kind: http, host: name, port: Number(host[2] ?? (http === "http" ? 80 : 443)) };
-  return { kind: "tcp", scheme, host: name, port: Number(host[2] ?? DEFAULT_PORTS[scheme] ?? 0) };
+  if (http !== undefined) return { kind: http, host: name, port: port ?? (http === "http" ? 80 : 443) };
+  return { kind: "tcp", scheme, host: name, port: port ?? DEFAULT_PORTS[scheme] ?? 0 };
 }
 
 function bracket(host: string): string {
