@@ -7,7 +7,6 @@ import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import type {
-  CloseReason,
   ConnectorSession,
   DialTarget,
   IncomingStream,
@@ -15,8 +14,8 @@ import type {
   StreamResponse,
   Transport,
 } from "../port.ts";
-import { Http2Link } from "./link.ts";
 import { informationalFields, parseRequest, responseFields } from "./messages.ts";
+import { Http2Session } from "./session.ts";
 import { StreamChannel } from "./stream-channel.ts";
 
 /** Visitors' streams that may wait for `serve`; a working connector has none. */
@@ -51,55 +50,23 @@ async function dialEdge(target: DialTarget, signal: AbortSignal): Promise<Connec
   }
 }
 
-class Http2ConnectorSession implements ConnectorSession {
-  readonly protocol = "http2";
+class Http2ConnectorSession extends Http2Session implements ConnectorSession {
   readonly control: Promise<ByteChannel>;
-  readonly closed: Promise<CloseReason>;
-  readonly #link: Http2Link;
   readonly #offerControl: (channel: ByteChannel) => void;
   #controlTaken = false;
   #handler: ((stream: IncomingStream) => void) | undefined;
   #early: IncomingStream[] = [];
-  #streams = 0;
-  #draining = false;
   #informational = false;
 
   constructor(connection: Connection, clock: Clock) {
-    const closed = Promise.withResolvers<CloseReason>();
+    super("server", connection, clock);
     const control = Promise.withResolvers<ByteChannel>();
-    this.closed = closed.promise;
     this.control = control.promise;
     this.control.catch(() => {});
     this.#offerControl = control.resolve;
-    this.#link = new Http2Link(
-      "server",
-      connection,
-      {
-        onRequest: (stream, fields, endStream) => this.#onRequest(stream, fields, endStream),
-        onGoaway: () => this.#beginDrain(),
-        onDown: (reason) => {
-          control.reject(new TunnelError("session.lost", "The connection ended before registration"));
-          closed.resolve(reason);
-        },
-      },
-      clock,
+    void this.closed.then(() =>
+      control.reject(new TunnelError("session.lost", "The connection ended before registration")),
     );
-  }
-
-  get remoteAddress(): string {
-    return this.#link.remoteAddress;
-  }
-
-  get localIp(): string | undefined {
-    return this.#link.localIp;
-  }
-
-  get streamCount(): number {
-    return this.#streams;
-  }
-
-  get lastReceivedAtMs(): number {
-    return this.#link.lastReceivedAtMs;
   }
 
   serve(handler: (stream: IncomingStream) => void): void {
@@ -109,20 +76,12 @@ class Http2ConnectorSession implements ConnectorSession {
     for (const stream of early) handler(stream);
   }
 
-  ping(): Promise<number> {
-    return this.#link.ping();
+  override drain(): void {
+    this.link.h2.goaway();
+    super.drain();
   }
 
-  drain(): void {
-    this.#link.h2.goaway();
-    this.#beginDrain();
-  }
-
-  close(): void {
-    this.#link.close({ kind: "closed", by: "us" });
-  }
-
-  #onRequest(stream: H2Stream, fields: string[], endStream: boolean): void {
+  protected override onRequest(stream: H2Stream, fields: string[], endStream: boolean): void {
     const parsed = parseRequest(fields, endStream);
     if (parsed.kind === "control") {
       if (this.#controlTaken) {
@@ -138,24 +97,10 @@ class Http2ConnectorSession implements ConnectorSession {
       stream.reset(H2_ERROR.refusedStream);
       return;
     }
-    this.#streams += 1;
-    const incoming = new VisitorChannel(stream, parsed.request, this.#informational, () => this.#streamGone());
+    this.streamOpened();
+    const incoming = new VisitorChannel(stream, parsed.request, this.#informational, () => this.streamGone());
     if (this.#handler === undefined) this.#early.push(incoming);
     else this.#handler(incoming);
-  }
-
-  #beginDrain(): void {
-    this.#draining = true;
-    this.#closeWhenIdle();
-  }
-
-  #streamGone(): void {
-    this.#streams -= 1;
-    this.#closeWhenIdle();
-  }
-
-  #closeWhenIdle(): void {
-    if (this.#draining && this.#streams === 0) this.#link.close({ kind: "drained" });
   }
 }
 

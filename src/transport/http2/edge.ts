@@ -5,15 +5,9 @@ import type { Connection } from "../../net/sockets.ts";
 import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
-import {
-  type CloseReason,
-  type EdgeSession,
-  FEATURE_HEADER_CASE,
-  type RequestEvents,
-  type StreamRequest,
-} from "../port.ts";
-import { Http2Link } from "./link.ts";
+import { type EdgeSession, FEATURE_HEADER_CASE, type RequestEvents, type StreamRequest } from "../port.ts";
 import { controlRequestFields, parseInformational, parseResponse, requestFields } from "./messages.ts";
+import { Http2Session } from "./session.ts";
 import { StreamChannel } from "./stream-channel.ts";
 
 /**
@@ -24,47 +18,14 @@ export function acceptHttp2(connection: Connection, deps: { clock: Clock } = { c
   return new Http2EdgeSession(connection, deps.clock);
 }
 
-class Http2EdgeSession implements EdgeSession {
-  readonly protocol = "http2";
+class Http2EdgeSession extends Http2Session implements EdgeSession {
   readonly control: Promise<ByteChannel>;
-  readonly closed: Promise<CloseReason>;
-  readonly #link: Http2Link;
-  #streams = 0;
-  #draining = false;
   #keepCase = false;
 
   constructor(connection: Connection, clock: Clock) {
-    const closed = Promise.withResolvers<CloseReason>();
-    this.closed = closed.promise;
-    this.#link = new Http2Link(
-      "client",
-      connection,
-      {
-        // A client is asked nothing; the codec refuses such streams before they get here.
-        onRequest: () => {},
-        onGoaway: () => this.#beginDrain(),
-        onDown: (reason) => closed.resolve(reason),
-      },
-      clock,
-    );
-    this.control = this.#link.ready.then(() => this.#openControl());
+    super("client", connection, clock);
+    this.control = this.link.ready.then(() => this.#openControl());
     this.control.catch(() => {});
-  }
-
-  get remoteAddress(): string {
-    return this.#link.remoteAddress;
-  }
-
-  get localIp(): string | undefined {
-    return this.#link.localIp;
-  }
-
-  get streamCount(): number {
-    return this.#streams;
-  }
-
-  get lastReceivedAtMs(): number {
-    return this.#link.lastReceivedAtMs;
   }
 
   usePeerFeatures(features: readonly string[]): void {
@@ -72,48 +33,25 @@ class Http2EdgeSession implements EdgeSession {
   }
 
   open(request: StreamRequest, events: RequestEvents): ByteChannel {
-    const stream = this.#draining
+    const stream = this.draining
       ? undefined
-      : this.#link.h2.open(requestFields(request, this.#keepCase), request.bodyless);
+      : this.link.h2.open(requestFields(request, this.#keepCase), request.bodyless);
     if (stream === undefined) {
       const error = new TunnelError("stream.limit", "The connection takes no new stream now", { retry: "elsewhere" });
       queueMicrotask(() => events.onClose(error));
       return refusedChannel;
     }
-    this.#streams += 1;
-    return new RequestChannel(stream, events, request, () => this.#streamGone());
+    this.streamOpened();
+    return new RequestChannel(stream, events, request, () => this.streamGone());
   }
 
-  ping(): Promise<number> {
-    return this.#link.ping();
-  }
-
-  drain(): void {
-    this.#beginDrain();
-  }
-
-  close(): void {
-    this.#link.close({ kind: "closed", by: "us" });
-  }
+  /** A client is asked nothing; the codec refuses such streams before they get here. */
+  protected override onRequest(): void {}
 
   #openControl(): ByteChannel {
-    const stream = this.#link.h2.open(controlRequestFields(), false);
+    const stream = this.link.h2.open(controlRequestFields(), false);
     if (stream === undefined) throw new TunnelError("session.lost", "The connector accepts no control stream");
     return new ControlChannel(stream);
-  }
-
-  #beginDrain(): void {
-    this.#draining = true;
-    this.#closeWhenIdle();
-  }
-
-  #streamGone(): void {
-    this.#streams -= 1;
-    this.#closeWhenIdle();
-  }
-
-  #closeWhenIdle(): void {
-    if (this.#draining && this.#streams === 0) this.#link.close({ kind: "drained" });
   }
 }
 
