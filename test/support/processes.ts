@@ -11,6 +11,8 @@ export interface ProcessOptions {
   /** The whole environment of the process; default: ours. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** User to run as; only root may choose. */
+  readonly uid?: number;
 }
 
 export interface ProcessEnd {
@@ -39,6 +41,7 @@ export class OwnedProcess implements AsyncDisposable {
       stdio: ["ignore", stdout, stderr],
       env: options.env ?? process.env,
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
     });
     closeSync(stdout);
     closeSync(stderr);
