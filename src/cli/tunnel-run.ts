@@ -2,14 +2,14 @@ import { writeFileSync } from "node:fs";
 import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
 import { startConnector } from "../connector/connector.ts";
 import { goArch } from "../connector/identity.ts";
-import { createRoutes } from "../connector/routes.ts";
+import { createRoutes, settingsWithoutEffect } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectorId } from "../core/ids.ts";
 import { createLogger, type Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
-import { http2 } from "../transport/http2/connector.ts";
+import { TRANSPORTS } from "../transport/index.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 
@@ -27,7 +27,7 @@ export async function run(context: Context): Promise<number> {
     wallMs: systemClock.wallMs,
     write: context.note,
   });
-  for (const warning of built.warnings) log.warn(warning);
+  for (const warning of [...built.warnings, ...settingsWithoutEffect(config.rules)]) log.warn(warning);
   try {
     return await serve(context, config, log);
   } catch (error) {
@@ -45,7 +45,8 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
   log.info(`Starting tunnel tunnelID=${config.tunnelId}`);
   log.info(`Version ${VERSION} (${goArch(process.platform, process.arch)})`);
   log.info(`Generated Connector ID: ${connectorId}`);
-  log.info("Initial protocol http2");
+  const [transport] = TRANSPORTS;
+  log.info(`Initial protocol ${transport.name}`);
   const proxy = config.edges.map(config.proxyFor).find((found) => found !== undefined);
   if (proxy !== undefined) log.info(`Connecting to the edge through ${proxy.kind} proxy ${proxy.host}:${proxy.port}`);
   if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
@@ -54,7 +55,7 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
       identity: { accountTag: config.accountTag, tunnelId: config.tunnelId, tunnelSecret: config.tunnelSecret },
       connectorId,
       targets: config.edges.map((edge) => ({ ...edge, ca: config.ca, proxy: config.proxyFor(edge) })),
-      transport: http2,
+      transport,
       routes,
       haConnections: config.haConnections,
       retries: config.retries,

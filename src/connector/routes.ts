@@ -4,10 +4,8 @@ import type { OriginSettings } from "../ingress/origin-request.ts";
 import { DEFAULT_ORIGIN_SETTINGS } from "../ingress/origin-request.ts";
 import { type IngressRules, matchRule } from "../ingress/rules.ts";
 import { formatService, type ServiceSpec } from "../ingress/service.ts";
-import { createHelloService } from "../origin/hello.ts";
-import { createHttpService } from "../origin/http-service.ts";
+import { createOriginService } from "../origin/index.ts";
 import type { OriginService } from "../origin/port.ts";
-import { createStatusService } from "../origin/status.ts";
 import type { Route, Router } from "../proxy/proxy.ts";
 
 /** The rules at work: each with its service. */
@@ -60,43 +58,31 @@ function createService(
   ruleIndex: number,
   deps: { readonly clock: Clock; readonly readFile: (path: string) => string },
 ): OriginService {
-  switch (spec.kind) {
-    case "http":
-    case "https":
-      return createHttpService(
-        {
-          scheme: spec.kind,
-          host: spec.host,
-          port: spec.port,
-          connectTimeoutMs: settings.connectTimeout,
-          tlsTimeoutMs: settings.tlsTimeout,
-          keepAliveMs: settings.tcpKeepAlive,
-          maxIdleConnections: settings.keepAliveConnections,
-          idleTimeoutMs: settings.keepAliveTimeout,
-          serverName: settings.originServerName === "" ? undefined : settings.originServerName,
-          ca: settings.caPool === "" ? undefined : readCaPool(settings.caPool, deps.readFile),
-          verify: !settings.noTLSVerify,
-        },
-        deps.clock,
-      );
-    case "http_status":
-      return createStatusService(spec.status);
-    case "hello_world":
-      return createHelloService(deps.clock);
-    default:
-      throw new TunnelError(
-        "config.invalid",
-        `Rule #${ruleIndex + 1}: this release does not serve "${formatService(spec)}": use http, https, http_status or hello_world`,
-      );
-  }
+  const service = createOriginService(spec, settings, deps);
+  if (service !== undefined) return service;
+  throw new TunnelError(
+    "config.invalid",
+    `Rule #${ruleIndex + 1}: this release does not serve "${formatService(spec)}": use http, https, unix, unix+tls, http_status or hello_world`,
+  );
 }
 
-function readCaPool(path: string, readFile: (path: string) => string): string {
-  try {
-    return readFile(path);
-  } catch (cause) {
-    throw new TunnelError("config.invalid", `Cannot read caPool "${path}"`, { cause });
-  }
+/** Settings of `originRequest` that are read and have no effect yet. */
+const WITHOUT_EFFECT = [
+  "noHappyEyeballs",
+  "matchSNItoHost",
+  "http2Origin",
+  "disableChunkedEncoding",
+  "bastionMode",
+  "proxyType",
+] as const satisfies readonly (keyof OriginSettings)[];
+
+/** One line for each setting of these rules that this release does not act on. */
+export function settingsWithoutEffect(rules: IngressRules): string[] {
+  return rules.rules.flatMap(({ settings }, index) =>
+    WITHOUT_EFFECT.filter((key) => settings[key] !== DEFAULT_ORIGIN_SETTINGS[key]).map(
+      (key) => `Rule #${index + 1}: "${key}" is not acted on by this release`,
+    ),
+  );
 }
 
 /** Rules with the settings that differ from the defaults; durations in whole seconds, as JSON has them. */

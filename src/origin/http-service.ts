@@ -1,33 +1,34 @@
 import type { Clock } from "../core/clock.ts";
 import { dial } from "../net/dial.ts";
-import { formatAddress } from "../net/socket-errors.ts";
+import type { DialAddress } from "../net/sockets.ts";
 import { OriginPool } from "./http/pool.ts";
 import type { OriginEvents, OriginExchange, OriginRequest, OriginService } from "./port.ts";
 
 /** How an HTTP service is reached and kept (surface: section 11). Times in ms. */
 export interface HttpServiceOptions {
-  readonly scheme: "http" | "https";
-  readonly host: string;
-  readonly port: number;
+  /** As the rule names it, for logs. */
+  readonly label: string;
+  /** Host and port, or the path of a unix socket. */
+  readonly address: DialAddress;
+  readonly secure: boolean;
   readonly connectTimeoutMs: number;
   readonly tlsTimeoutMs: number;
   readonly keepAliveMs: number;
   readonly maxIdleConnections: number;
   readonly idleTimeoutMs: number;
-  /** Name in the service's certificate; undefined = its host. */
-  readonly serverName: string | undefined;
+  /** Name in the service's certificate. */
+  readonly serverName: string;
   /** PEM text of the authorities to trust; undefined = the system's. */
   readonly ca: string | undefined;
   /** False accepts any certificate. */
   readonly verify: boolean;
 }
 
-/** `http://host:port` and `https://host:port`: a pool of HTTP/1.1 connections to one address. */
+/** `http`, `https` and the two over unix sockets: a pool of HTTP/1.1 connections to one address. */
 export function createHttpService(options: HttpServiceOptions, clock: Clock): OriginService {
-  const secure = options.scheme === "https";
+  const { address, secure } = options;
   const timeoutMs = options.connectTimeoutMs + (secure ? options.tlsTimeoutMs : 0);
-  const address = { host: options.host, port: options.port };
-  const tls = { serverName: options.serverName ?? options.host, ca: options.ca, verify: options.verify };
+  const tls = { serverName: options.serverName, ca: options.ca, verify: options.verify };
   const pool = new OriginPool({
     clock,
     connectTimeoutMs: timeoutMs,
@@ -38,7 +39,7 @@ export function createHttpService(options: HttpServiceOptions, clock: Clock): Or
       dial(address, { signal, timeoutMs: timeoutMs * 2, keepAliveMs: options.keepAliveMs, ...(secure ? { tls } : {}) }),
   });
   return {
-    label: `${options.scheme}://${formatAddress(address)}`,
+    label: options.label,
     start: () => Promise.resolve(),
     exchange: (request: OriginRequest, events: OriginEvents): OriginExchange => pool.exchange(request, events),
     close: () => Promise.resolve(pool.close()),

@@ -1,7 +1,12 @@
 import { expect, test } from "bun:test";
-import { createServer, type Server } from "node:http";
+import { writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import { join } from "node:path";
 import { parseIngress, singleRule } from "../../src/ingress/rules.ts";
+import { makeTestCertificate } from "../support/certificate.ts";
 import { pollUntil } from "../support/poll-until.ts";
+import { makeTempDir } from "../support/temp-dir.ts";
 import { HOSTNAME, startWholePath, type WholePath } from "../support/whole-path.ts";
 
 /** A visitor: dials the public port and names the host. */
@@ -14,9 +19,10 @@ async function visit(path: WholePath, target: string, init: RequestInit = {}): P
 
 async function origin(
   handler: Parameters<typeof createServer>[1],
+  at: { host: string; port: number } | { path: string } = { host: "127.0.0.1", port: 0 },
 ): Promise<Server & AsyncDisposable & { port: number }> {
   const server = createServer(handler as never);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+  await new Promise<void>((resolve) => server.listen(at, () => resolve()));
   const address = server.address();
   return Object.assign(server, {
     port: typeof address === "object" && address !== null ? address.port : 0,
@@ -130,6 +136,41 @@ test("rules pick the service by host and path; a path with dot segments cannot s
   expect((await visit(path, "/public")).status).toBe(204);
   const raw = await rawStatus(path, `/public/..%2fprivate`);
   expect([raw, await rawStatus(path, "/public/../private")]).toEqual([400, 400]);
+});
+
+test("a service behind a unix socket, and one behind TLS with an authority of its own", async () => {
+  using dir = makeTempDir();
+  const socket = join(dir.path, "app.sock");
+  await using unix = await origin((request, response) => response.end(`unix ${request.url}`), { path: socket });
+  expect(unix.listening).toBe(true);
+  const certificate = await makeTestCertificate(["service.internal"]);
+  const answer = (_request: IncomingMessage, response: ServerResponse): unknown => response.end("tls");
+  const secure = createTlsServer(certificate, answer);
+  await new Promise<void>((resolve) => secure.listen(0, "127.0.0.1", () => resolve()));
+  const address = secure.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  writeFileSync(join(dir.path, "ca.pem"), certificate.cert);
+  const { rules } = parseIngress({
+    ingress: [
+      { path: "^/unix", service: `unix:${socket}` },
+      {
+        path: "^/tls",
+        service: `https://127.0.0.1:${port}`,
+        originRequest: { originServerName: "service.internal", caPool: join(dir.path, "ca.pem") },
+      },
+      { service: `https://127.0.0.1:${port}` },
+    ],
+  });
+  if (rules === undefined) throw new Error("rules are valid");
+  await using path = await startWholePath();
+  await path.connect({ rules, connections: 1 });
+  await pollUntil(() => path.edge.registry.size === 1, { what: "a connection" });
+  expect(await (await visit(path, "/unix?x=1")).text()).toBe("unix /unix?x=1");
+  expect(await (await visit(path, "/tls")).text()).toBe("tls");
+  expect((await visit(path, "/untrusted")).status).toBe(502);
+  expect(path.lines.join("\n")).toContain("code=origin.tls");
+  secure.closeAllConnections();
+  await new Promise<void>((resolve) => secure.close(() => resolve()));
 });
 
 test("an origin that is down is a 502, and the log names rule, address and cause", async () => {

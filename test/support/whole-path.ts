@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { type Connector, startConnector } from "../../src/connector/connector.ts";
 import { createRoutes } from "../../src/connector/routes.ts";
 import { systemClock, systemRandom } from "../../src/core/clock.ts";
@@ -89,7 +90,7 @@ export async function startWholePath(): Promise<WholePath> {
           routes: createRoutes(options.rules ?? singleRule({ kind: "hello_world" }), {
             clock: systemClock,
             tags: [["ID", connectorId]],
-            readFile: () => "",
+            readFile: (file) => readFileSync(file, "utf8"),
           }),
           haConnections: connections,
           retries: 5,
