@@ -15,8 +15,10 @@ import { HpackDecoder } from "./hpack-decoder.ts";
 import { isInformational, validateRequest, validateResponse, validateTrailers } from "./message-rules.ts";
 import { H2Stream, type StreamHost } from "./stream.ts";
 
-/** Unread bytes we let the peer send on one stream. */
+/** Unread bytes we let the peer send on one stream, at first. */
 export const STREAM_WINDOW_BYTES = 1024 * 1024;
+/** The same for a stream whose owner keeps up: a fast transfer must not wait for a peer's turn on the processor. */
+export const MAX_STREAM_WINDOW_BYTES = 8 * 1024 * 1024;
 /** The connection's own window. It is refilled as bytes arrive, so that a stalled stream cannot stall the others. */
 export const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
 /** Bytes put aside for paused streams of one connection, at which refilling stops and the whole link is held back. */
@@ -237,9 +239,12 @@ export class H2Connection implements StreamHost {
 
   credit(stream: H2Stream, bytes: number): void {
     stream.uncredited += bytes;
-    if (stream.remoteEnded || stream.dead || stream.uncredited < STREAM_WINDOW_BYTES / 2) return;
-    this.#out.windowUpdate(stream.id, stream.uncredited);
-    stream.receiveWindow += stream.uncredited;
+    if (stream.remoteEnded || stream.dead || stream.uncredited < stream.windowBytes / 2) return;
+    const growth = stream.keepsUp && stream.windowBytes < MAX_STREAM_WINDOW_BYTES ? stream.windowBytes : 0;
+    const granted = stream.uncredited + growth;
+    this.#out.windowUpdate(stream.id, granted);
+    stream.receiveWindow += granted;
+    stream.windowBytes += growth;
     stream.uncredited = 0;
     this.#announce();
   }

@@ -42,6 +42,8 @@ export class H2Stream {
   sendWindow: number;
   /** Bytes we still let the peer send. */
   receiveWindow: number;
+  /** Size of that window when all of it is free. */
+  windowBytes: number;
   /** Bytes handed to the owner and not yet credited to the peer. */
   uncredited = 0;
   /** Bytes the owner wrote that no window let through yet, and the trailers that wait behind them. */
@@ -69,10 +71,16 @@ export class H2Stream {
     this.#host = host;
     this.sendWindow = windows.send;
     this.receiveWindow = windows.receive;
+    this.windowBytes = windows.receive;
   }
 
   get events(): H2StreamEvents | undefined {
     return this.#events;
+  }
+
+  /** True while nothing waits for the owner. */
+  get keepsUp(): boolean {
+    return this.#inboxBytes === 0;
   }
 
   /** Gives the stream its owner and delivers what came before. */

@@ -148,6 +148,22 @@ describe("hostile frames end the connection with the code RFC 9113 gives", () =>
     expect(seen.fatal).toEqual([]);
   });
 
+  test("a reader that keeps up gets a window of several MiB, one that waits does not", () => {
+    const credited = (paused: boolean): number => {
+      const { h2, seen } = server();
+      hello(h2);
+      h2.receive(frame(1, 4, 1, HEAD_BLOCK));
+      h2.takeOutput();
+      const stream = seen.requests[0]?.stream;
+      if (paused) stream?.pause();
+      const block = frame(0, 0, 1, new Uint8Array(16_384));
+      for (let sent = 0; sent < STREAM_WINDOW_BYTES; sent += 16_384) h2.receive(block);
+      return (stream?.receiveWindow ?? 0) + (paused ? STREAM_WINDOW_BYTES : 0);
+    };
+    expect(credited(true)).toBe(STREAM_WINDOW_BYTES);
+    expect(credited(false)).toBeGreaterThan(STREAM_WINDOW_BYTES);
+  });
+
   test("a stream that overruns its window is reset, the others live", () => {
     const { h2, seen } = server((stream) => {
       if (stream.id === 1) stream.pause();
