@@ -6,6 +6,11 @@ export const HEAD_TIMEOUT_MS = 15_000;
 export const BODY_IDLE_MS = 120_000;
 /** A visitor that takes no byte of an answer that waits for it, in ms. */
 export const WRITE_STALL_MS = 300_000;
+/**
+ * Silence of an answer after the visitor ended its direction, in ms. Browsers leave an open event stream that way and
+ * send nothing further; a visitor that only half-closed still gets an answer that moves.
+ */
+export const HALF_CLOSED_IDLE_MS = 5_000;
 /** How long the rest of a request is read and dropped after an early answer, so that the answer is not lost, in ms. */
 export const LINGER_MS = 5_000;
 /** Bytes read and dropped in that time. */

@@ -7,7 +7,14 @@ import type { Malformed } from "../../wire/h1/malformed.ts";
 import type { RequestHead } from "../../wire/h1/message.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { type EdgeError, renderError, statusError } from "./error-page.ts";
-import { HEAD_TIMEOUT_MS, KEEP_ALIVE_IDLE_MS, LINGER_MS, MAX_LINGER_BYTES, WRITE_STALL_MS } from "./limits.ts";
+import {
+  HALF_CLOSED_IDLE_MS,
+  HEAD_TIMEOUT_MS,
+  KEEP_ALIVE_IDLE_MS,
+  LINGER_MS,
+  MAX_LINGER_BYTES,
+  WRITE_STALL_MS,
+} from "./limits.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
 import { VisitorExchange } from "./visitor-exchange.ts";
 
@@ -93,6 +100,10 @@ export class VisitorConnection implements ChannelEvents {
     else if (this.#phase === "exchange") {
       // A visitor may end its direction and still read the answer; one that ends within its request may not.
       this.#decoder.finish();
+      if (this.#phase === "exchange") {
+        this.#exchange?.visitorEnded();
+        this.#deadline(HALF_CLOSED_IDLE_MS);
+      }
     } else this.#endUnasked();
   }
 
@@ -188,6 +199,7 @@ export class VisitorConnection implements ChannelEvents {
   }
 
   #deadline(ms: number): void {
-    this.#deadlineAtMs = this.#deps.clock.nowMs() + ms;
+    const leaving = this.#visitorEnded && this.#phase === "exchange";
+    this.#deadlineAtMs = this.#deps.clock.nowMs() + (leaving ? Math.min(ms, HALF_CLOSED_IDLE_MS) : ms);
   }
 }

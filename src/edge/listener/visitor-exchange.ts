@@ -55,6 +55,7 @@ export class VisitorExchange implements DispatchEvents {
   #answerEnded = false;
   #tunnel = false;
   #finished = false;
+  #halfClosed = false;
   /** The visitor does not take what is written for it. */
   #visitorFull = false;
   /** The tunnel does not take the request's body, and the visitor is held back. */
@@ -134,6 +135,11 @@ export class VisitorExchange implements DispatchEvents {
     this.#dispatch?.resume();
   }
 
+  /** The visitor sends nothing any more: from here on every byte of the answer is a sign that it is still wanted. */
+  visitorEnded(): void {
+    this.#halfClosed = true;
+  }
+
   visitorGone(error: TunnelError | undefined): void {
     if (this.#finished) return;
     this.#finished = true;
@@ -205,6 +211,7 @@ export class VisitorExchange implements DispatchEvents {
       }
       framing.left -= chunk.length;
     }
+    if (this.#halfClosed) this.#owner.onMoved(Number.POSITIVE_INFINITY);
     this.#send(framing.kind === "chunked" ? encodeChunk(chunk) : chunk);
   }
 

@@ -470,3 +470,27 @@ test("a store that fails costs a request, not the edge", async () => {
   visitor.send(get("/2"));
   await visitor.until(" /2 ");
 });
+
+test("a visitor that leaves a silent event stream is given up, one that half-closed reads an answer that moves", async () => {
+  const streams: IncomingStream[] = [];
+  const ends: (TunnelError | undefined)[] = [];
+  const serve: Serve = (stream) => {
+    stream.listen({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: (error) => ends.push(error) });
+    stream.respond({ status: 200, headers: ["Content-Type", "text/event-stream"], source: "origin" });
+    stream.write(bytes("data: first\n\n"));
+    streams.push(stream);
+  };
+  await using edge = await startSmallEdge({ serve });
+  using visitor = await edge.visit();
+  visitor.send(get());
+  await visitor.until("first");
+  visitor.finish();
+  for (let i = 0; i < 3; i += 1) await edge.clock.advance(1_000);
+  streams[0]?.write(bytes("data: second\n\n"));
+  await visitor.until("second");
+  for (let i = 0; i < 4; i += 1) await edge.clock.advance(1_000);
+  expect(ends).toEqual([]);
+  for (let i = 0; i < 3; i += 1) await edge.clock.advance(1_000);
+  await pollUntil(() => ends.length === 1, { what: "the origin is told" });
+  expect(ends[0]).toBeInstanceOf(TunnelError);
+});
