@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
-import { TunnelError } from "../core/errors.ts";
+import { systemCode, TunnelError } from "../core/errors.ts";
 import { newTunnelId } from "../core/ids.ts";
 import { type EdgeState, loadAdvertised, openStateDir } from "../edge/state-dir.ts";
 import type { Store } from "../edge/store/port.ts";
@@ -94,7 +94,7 @@ async function withStore(
   if (dir === undefined)
     return usage(context, command, "Nothing says where the edge keeps its state: give --state-dir DIR");
   try {
-    if (command === "list" && !existsSync(join(dir, "culvert.db"))) {
+    if (command === "list" && isMissing(join(dir, "culvert.db"))) {
       throw new TunnelError(
         "store.failed",
         `There is no edge in "${dir}": start one with culvert edge run --state-dir ${dir}`,
@@ -115,4 +115,14 @@ async function withStore(
 
 function usage(context: Context, command: string, message: string): number {
   return reportFailure(context, [message], { usage: true, command: `culvert edge tunnel ${command}` });
+}
+
+/** A file that is there and out of reach is not missing: opening it says why. */
+function isMissing(path: string): boolean {
+  try {
+    statSync(path);
+    return false;
+  } catch (error) {
+    return systemCode(error) === "ENOENT";
+  }
 }
