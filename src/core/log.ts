@@ -72,10 +72,17 @@ export const silentLogger: Logger = {
 
 function renderConsole(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
   let line = `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
-  for (const [name, value] of Object.entries(fields)) {
+  for (const name of Object.keys(fields).sort(byFieldOrder)) {
+    const value = fields[name];
     if (value !== undefined) line += ` ${name}=${fieldText(value)}`;
   }
   return line;
+}
+
+/** As cloudflared's console has them: the error first, the others by name. Tools match on whole lines. */
+function byFieldOrder(a: string, b: string): number {
+  if (a === "error" || b === "error") return a === "error" ? -1 : 1;
+  return a < b ? -1 : 1;
 }
 
 function renderJson(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {

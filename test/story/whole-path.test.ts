@@ -45,7 +45,7 @@ test("four connections register, in order, and say so as cloudflared does", asyn
     { what: "four lines in the connector's log" },
   );
   expect(registered[0]).toMatch(
-    /^\S+Z INF Registered tunnel connection connIndex=0 event=0 ip=127\.0\.0\.1 connection=[0-9a-f-]{36} location=test01 protocol=http2$/,
+    /^\S+Z INF Registered tunnel connection connIndex=0 connection=[0-9a-f-]{36} event=0 ip=127\.0\.0\.1 location=test01 protocol=http2$/,
   );
   const ready = await fetch(`http://${connector.metricsAddress}/ready`);
   expect(ready.status).toBe(200);
