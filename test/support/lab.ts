@@ -35,9 +35,15 @@ export async function startEdgeProcess(
     options,
   );
   try {
-    const [, publicPort, tunnelPort, caPath = ""] = await child.errorLine(
-      /Edge is ready.* public=http:\/\/127\.0\.0\.1:(\d+) tunnel=127\.0\.0\.1:(\d+) ca=(\S+)/,
-    );
+    const [line] = await child.errorLine(/Edge is ready.*/);
+    const field = (pattern: RegExp): string => {
+      const found = pattern.exec(line)?.[1];
+      if (found === undefined) throw new Error(`The edge says nothing like ${pattern} in: ${line}`);
+      return found;
+    };
+    const publicPort = field(/ public=http:\/\/127\.0\.0\.1:(\d+)/);
+    const tunnelPort = field(/ tunnel=127\.0\.0\.1:(\d+)/);
+    const caPath = field(/ ca=(\S+)/);
     return { process: child, publicPort: Number(publicPort), tunnelPort: Number(tunnelPort), caPath };
   } catch (error) {
     await child[Symbol.asyncDispose]();
