@@ -79,7 +79,11 @@ async function serve(context: Context, options: EdgeRunOptions, log: Logger): Pr
     const names = certificateNames(options);
     const { certificate, renewed } = loadEdgeCertificate(state, names, systemClock.wallMs());
     if (renewed) log.info("Made an edge certificate", { names: names.join(",") });
-    const edge = await startEdge({ ...options, store, certificate }, { clock: systemClock, log });
+    const renewCertificate = () => {
+      const current = loadEdgeCertificate(state, names, systemClock.wallMs());
+      return current.renewed ? current.certificate : undefined;
+    };
+    const edge = await startEdge({ ...options, store, certificate, renewCertificate }, { clock: systemClock, log });
     saveAdvertised(state, advertised(options, edge.tunnelAddress));
     log.info("Edge is ready", {
       public: `http://${edge.publicAddress}`,
