@@ -16,12 +16,13 @@ export type ParsedArguments =
 /**
  * Reads arguments as cloudflared's library does (surface: section 1): `-x` is `--x`, `--flag value` or `--flag=value`,
  * a bool takes its value only behind `=`, flags of a command are known to its children. Friendlier in that flags may
- * also stand behind positional arguments. `--` ends flags.
+ * also stand behind positional arguments. `--` ends flags; `help` may stand before or behind the command it is about.
  */
 export function parseArguments(root: Command, argv: readonly string[]): ParsedArguments {
   const path: Command[] = [root];
   const args = new Map<string, string[]>();
   const positionals: string[] = [];
+  let helpAsked = false;
   const usage = (message: string): ParsedArguments => ({ kind: "usage", path, message });
 
   for (let i = 0; i < argv.length; i++) {
@@ -34,8 +35,8 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
     if (!word.startsWith("-") || word === "-") {
       const child = positionals.length === 0 ? command.children?.find((other) => other.name === word) : undefined;
       if (child !== undefined) path.push(child);
-      else if (word === "help" && positionals.length === 0) return { kind: "help", path };
-      else if (command.load === undefined) return usage(unknownCommand(path, word));
+      else if (word === "help" && positionals.length === 0) helpAsked = true;
+      else if (command.load === undefined || helpAsked) return usage(unknownCommand(path, word));
       else positionals.push(word);
       continue;
     }
@@ -55,7 +56,7 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
     args.set(flag.name, [...(args.get(flag.name) ?? []), value]);
   }
   const command = path.at(-1) as Command;
-  return command.load === undefined ? { kind: "help", path } : { kind: "run", path, args, positionals };
+  return command.load === undefined || helpAsked ? { kind: "help", path } : { kind: "run", path, args, positionals };
 }
 
 /** `culvert tunnel run`. */
