@@ -109,6 +109,7 @@ export const UP_FLAGS = [
     help: "Hostname of the public URL; default: hello.localhost or app.localhost",
   },
   { name: "json", type: "bool", help: "Print what is up as one line of JSON" },
+  { name: "check", type: "bool", help: "Fetch the public URL once, and go on" },
   { name: "once", type: "bool", help: "Fetch the public URL once, print it, and end" },
   { name: "state-dir", type: "string", value: "DIR", help: "Keep keys and tunnel here; default: in memory" },
   ...LOG_FLAGS,

@@ -31,6 +31,9 @@ interface UpOptions {
   readonly port: number;
   readonly stateDir: string | undefined;
   readonly json: boolean;
+  /** Fetch the public URL when it is up. */
+  readonly check: boolean;
+  /** End after that. */
   readonly once: boolean;
 }
 
@@ -69,7 +72,12 @@ function readOptions(values: Values, problems: string[]): UpOptions | undefined 
   }
   const named = values.list("hostname").map((hostname) => hostname.toLowerCase());
   const hostnames = named.length > 0 ? named : [helloWorld ? "hello.localhost" : "app.localhost"];
-  const flags = { stateDir: values.string("state-dir"), json: values.bool("json"), once: values.bool("once") };
+  const flags = {
+    stateDir: values.string("state-dir"),
+    json: values.bool("json"),
+    once: values.bool("once"),
+    check: values.bool("check"),
+  };
   return { service, hostnames, port, ...flags };
 }
 
@@ -169,18 +177,19 @@ async function connect(
   );
 }
 
-/** Tells where it is, and for `--once` fetches it, through the edge and the tunnel as any visitor would. */
+/** Tells where it is, and when asked fetches it, through the edge and the tunnel as any visitor would. */
 async function show(context: Context, options: UpOptions, urls: readonly string[], port: number): Promise<number> {
   const url = urls[0] ?? "";
   if (options.json) context.print(JSON.stringify({ url, urls, version: VERSION }));
-  else {
-    for (const each of urls) context.print(each);
-    if (!options.once) context.note("Serving until Ctrl-C");
+  else for (const each of urls) context.print(each);
+  let code: number = EXIT.ok;
+  if (options.once || options.check) {
+    const status = await fetchStatus(options.hostnames[0] ?? "", port);
+    context.note(`GET ${url} answered ${status}`);
+    if (options.once && status >= 500) code = EXIT.failed;
   }
-  if (!options.once) return EXIT.ok;
-  const status = await fetchStatus(options.hostnames[0] ?? "", port);
-  context.note(`GET ${url} answered ${status}`);
-  return status < 500 ? EXIT.ok : EXIT.failed;
+  if (!options.json && !options.once) context.note("Serving until Ctrl-C");
+  return code;
 }
 
 /** Not every resolver knows that `*.localhost` is here, so the address is dialled and the name goes into Host. */
