@@ -1,4 +1,4 @@
-import { RUN_FLAGS, TUNNEL_FLAGS } from "../config/flags.ts";
+import { RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import type { Command } from "./command.ts";
 import { ADVERTISE_FLAG, EDGE_RUN_FLAGS, STATE_DIR_FLAG, UP_FLAGS } from "./edge-flags.ts";
 
@@ -27,7 +27,7 @@ const ingress: Command = {
 const tunnel: Command = {
   name: "tunnel",
   summary: "Run a connector and look after its configuration",
-  flags: TUNNEL_FLAGS,
+  flags: TUNNEL_LEVEL_FLAGS,
   children: [
     {
       name: "run",
@@ -39,7 +39,7 @@ const tunnel: Command = {
         "culvert tunnel --config config.yml run --token-file /etc/culvert/token",
         "culvert tunnel --edge edge.example.com:7844 --cacert ca.pem run --token TOKEN --hello-world",
       ],
-      flags: RUN_FLAGS,
+      flags: RUN_LEVEL_FLAGS,
       load: async () => await import("./tunnel-run.ts"),
     },
     ingress,
@@ -93,7 +93,7 @@ export const ROOT: Command = {
   description: "Cloudflare Tunnel, whole and self-hostable: the connector and the edge in one program.",
   examples: ["culvert up --url http://localhost:3000", "culvert tunnel run --token TOKEN --url http://localhost:8080"],
   // As with cloudflared, flags of `tunnel` may also stand in front of it.
-  flags: TUNNEL_FLAGS.map((flag) => ({ ...flag, hidden: true })),
+  flags: TUNNEL_LEVEL_FLAGS.map((flag) => ({ ...flag, hidden: true })),
   children: [
     {
       name: "up",

@@ -1,14 +1,17 @@
 import { isMap, isSeq, LineCounter, parseDocument } from "yaml";
-import { systemCode } from "../core/errors.ts";
+import { describe, systemCode } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
-import type { ConfigIssue, Locate } from "../ingress/issue.ts";
-import { FILE_ONLY_KEYS, LATER_KEYS, RUN_FLAGS, TUNNEL_FLAGS } from "./flags.ts";
-import type { Host } from "./host.ts";
+import { type ConfigIssue, didYouMean, type Locate } from "../ingress/issue.ts";
+import { FILE_ONLY_KEYS } from "./flags.ts";
+import { expandHome, type Host } from "./host.ts";
+import { ALL_RUN_FLAGS } from "./tunnel-flags.ts";
 import type { FileValues } from "./values.ts";
 
 const FILE_NAMES = ["config.yml", "config.yaml"] as const;
 /** Bytes a config file may have. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
+/** Nodes that aliases may stand for, together. */
+const MAX_ALIASES = 100;
 
 export type LoadedFile =
   | { readonly kind: "loaded"; readonly file: FileValues; readonly warnings: readonly ConfigIssue[] }
@@ -30,7 +33,7 @@ export function loadConfigFile(host: Host, asked: string | undefined): LoadedFil
   const path = asked ?? findFile(host);
   if (path === undefined) return { kind: "none" };
   try {
-    return parseConfigFile(path, host.readFile(path));
+    return parseConfigFile(path, host.readFile(expandHome(host, path)));
   } catch (error) {
     const code = systemCode(error);
     const why =
@@ -51,7 +54,7 @@ export function parseConfigFile(path: string, text: string): LoadedFile {
     return failed(path, { severity: "error", path: "", message: `Config file "${path}" is too large` });
   }
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false, merge: true });
   const place = (offset: number): { line: number; column: number } => {
     const { line, col } = lines.linePos(offset);
     return { line, column: col };
@@ -60,12 +63,18 @@ export function parseConfigFile(path: string, text: string): LoadedFile {
     const issues = document.errors.map((error) => ({
       severity: "error" as const,
       path: "",
-      message: error.message,
+      message: error.code === "DUPLICATE_KEY" ? "This key stands here for the second time" : oneLine(error.message),
       ...place(error.pos[0]),
     }));
     return { kind: "failed", path, issues };
   }
-  const top: unknown = document.toJS({ maxAliasCount: 100 });
+  let top: unknown;
+  try {
+    top = document.toJS({ maxAliasCount: MAX_ALIASES });
+  } catch (error) {
+    // Aliases are looked up only now: one may name no anchor, or they may unfold to far more than the file holds.
+    return failed(path, { severity: "error", path: "", message: `Cannot use ${path}: ${oneLine(describe(error))}` });
+  }
   if (top !== null && top !== undefined && (typeof top !== "object" || Array.isArray(top))) {
     return failed(path, { severity: "error", path: "", message: "Must be a map of settings", line: 1, column: 1 });
   }
@@ -81,7 +90,11 @@ export function parseConfigFile(path: string, text: string): LoadedFile {
     return offset === undefined ? undefined : place(offset);
   };
   const file: FileValues = { path, top: (top ?? {}) as Record<string, unknown>, locate };
-  return { kind: "loaded", file, warnings: unknownKeys(file) };
+  const warnings = unknownKeys(file);
+  if (top === null || top === undefined) {
+    warnings.push({ severity: "warning", path: "", message: `Config file "${path}" is empty` });
+  }
+  return { kind: "loaded", file, warnings };
 }
 
 function findFile(host: Host): string | undefined {
@@ -92,17 +105,33 @@ function findFile(host: Host): string | undefined {
 }
 
 function unknownKeys(file: FileValues): ConfigIssue[] {
-  const flags = [...TUNNEL_FLAGS, ...RUN_FLAGS].map((flag) => flag.name);
+  const flags = ALL_RUN_FLAGS.filter((flag) => flag.file === true).map((flag) => flag.name);
   const known = new Set<string>([...FILE_ONLY_KEYS, ...flags]);
   return Object.keys(file.top)
     .filter((key) => !known.has(key))
     .map((key) => {
-      const like = nearest(key, known);
-      const message = LATER_KEYS.has(key)
-        ? `"${key}" is not acted on by this release`
-        : `Unknown key "${key}"${like === undefined ? "" : `: did you mean "${like}"?`}`;
-      return { severity: "warning" as const, path: key, message, ...file.locate([key]) };
+      const hint = isOnlyFlag(key)
+        ? "it can be set on the command line and in the environment only"
+        : didYouMean(nearest(key, known));
+      const message = isOnlyFlag(key) ? `"${key}" has no effect in a file` : `Unknown key "${key}"`;
+      return {
+        severity: "warning" as const,
+        path: key,
+        message,
+        ...(hint === undefined ? {} : { hint }),
+        ...file.locate([key]),
+      };
     });
+}
+
+/** Flags that cloudflared does not read from a file either (surface: section 9.2). */
+function isOnlyFlag(key: string): boolean {
+  return ALL_RUN_FLAGS.some((flag) => flag.name === key && flag.file !== true);
+}
+
+/** The library breaks lines in a few messages. */
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, " ");
 }
 
 function keyOf(key: unknown): unknown {

@@ -13,8 +13,8 @@ export interface Flag {
   /** May stand in the config file under its name. */
   readonly file?: boolean;
   readonly hidden?: boolean;
-  /** Accepted for compatibility, without effect. */
-  readonly inert?: boolean;
+  /** Accepted for compatibility, without effect: `never` matters here; `later` is worth a warning when it is set. */
+  readonly inert?: "never" | "later";
   /** Never shown: a credential. */
   readonly secret?: boolean;
   /** What the value is, in capitals, for help. */
@@ -25,15 +25,6 @@ export interface Flag {
 /** Accepted before and behind `tunnel` and its subcommands. */
 export const TUNNEL_FLAGS = [
   { name: "config", type: "string", value: "FILE", help: "Configuration file in YAML" },
-  {
-    name: "origincert",
-    env: ["TUNNEL_ORIGIN_CERT"],
-    type: "string",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Account certificate (cert.pem)",
-  },
   {
     name: "edge",
     env: ["TUNNEL_EDGE"],
@@ -85,17 +76,6 @@ export const TUNNEL_FLAGS = [
     file: true,
     value: "LEVEL",
     help: "debug, info, warn, error or fatal",
-  },
-  {
-    name: "transport-loglevel",
-    aliases: ["proto-loglevel"],
-    env: ["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"],
-    type: "string",
-    default: "info",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Log level of the transport",
   },
   {
     name: "output",
@@ -156,31 +136,13 @@ export const TUNNEL_FLAGS = [
     help: "Adds a header Cf-Warp-Tag-KEY to each request",
   },
   {
-    name: "no-autoupdate",
-    env: ["NO_AUTOUPDATE"],
+    name: "post-quantum",
+    aliases: ["pq"],
+    env: ["TUNNEL_POST_QUANTUM"],
     type: "bool",
     file: true,
     hidden: true,
-    inert: true,
-    help: "This program updates itself only when told to",
-  },
-  {
-    name: "autoupdate-freq",
-    type: "duration",
-    default: "24h",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "See no-autoupdate",
-  },
-  {
-    name: "no-prechecks",
-    env: ["TUNNEL_NO_PRECHECKS"],
-    type: "bool",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Skip connectivity checks at start",
+    help: "Only post-quantum key exchange; needs QUIC",
   },
   {
     name: "region",
@@ -188,8 +150,7 @@ export const TUNNEL_FLAGS = [
     type: "string",
     file: true,
     hidden: true,
-    inert: true,
-    help: "Region of Cloudflare's edge",
+    help: "Region of Cloudflare's edge; without effect next to --edge",
   },
   {
     name: "edge-ip-version",
@@ -198,118 +159,11 @@ export const TUNNEL_FLAGS = [
     default: "auto",
     file: true,
     hidden: true,
-    inert: true,
-    help: "4, 6 or auto; ignored with --edge, as by cloudflared",
-  },
-  {
-    name: "edge-bind-address",
-    env: ["TUNNEL_EDGE_BIND_ADDRESS"],
-    type: "string",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Local address of connections to the edge",
-  },
-  {
-    name: "max-edge-addr-retries",
-    type: "int",
-    default: "8",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Dials of one address before another transport is tried",
-  },
-  {
-    name: "post-quantum",
-    aliases: ["pq"],
-    env: ["TUNNEL_POST_QUANTUM"],
-    type: "bool",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Only post-quantum key exchange",
-  },
-  {
-    name: "management-hostname",
-    env: ["TUNNEL_MANAGEMENT_HOSTNAME"],
-    type: "string",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Host of remote management",
-  },
-  {
-    name: "management-diagnostics",
-    env: ["TUNNEL_MANAGEMENT_DIAGNOSTICS"],
-    type: "bool",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Remote diagnostics",
-  },
-  { name: "label", type: "string", file: true, hidden: true, inert: true, help: "Name of this connector" },
-  {
-    name: "metrics-update-freq",
-    env: ["TUNNEL_METRICS_UPDATE_FREQ"],
-    type: "duration",
-    default: "5s",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Without effect",
-  },
-  {
-    name: "heartbeat-interval",
-    type: "duration",
-    default: "5s",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Without effect",
-  },
-  { name: "heartbeat-count", type: "int", default: "5", file: true, hidden: true, inert: true, help: "Without effect" },
-  {
-    name: "compression-quality",
-    env: ["TUNNEL_COMPRESSION_LEVEL"],
-    type: "int",
-    default: "0",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Without effect",
-  },
-  {
-    name: "use-reconnect-token",
-    env: ["TUNNEL_USE_RECONNECT_TOKEN"],
-    type: "bool",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Without effect",
-  },
-  {
-    name: "dial-edge-timeout",
-    env: ["DIAL_EDGE_TIMEOUT"],
-    type: "duration",
-    default: "15s",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Without effect",
-  },
-  {
-    name: "write-stream-timeout",
-    env: ["TUNNEL_STREAM_WRITE_TIMEOUT"],
-    type: "duration",
-    default: "0s",
-    file: true,
-    hidden: true,
-    inert: true,
-    help: "Without effect",
+    help: "4, 6 or auto; without effect next to --edge",
   },
 ] as const satisfies readonly Flag[];
 
-/** Of `tunnel run`, and of the service a single-origin tunnel has. */
+/** Of `tunnel run` alone. */
 export const RUN_FLAGS = [
   {
     name: "token",
@@ -329,15 +183,6 @@ export const RUN_FLAGS = [
     help: "File that holds the token",
   },
   {
-    name: "credentials-file",
-    aliases: ["cred-file"],
-    env: ["TUNNEL_CRED_FILE"],
-    type: "string",
-    file: true,
-    value: "FILE",
-    help: "Credentials of the tunnel, in JSON",
-  },
-  {
     name: "credentials-contents",
     env: ["TUNNEL_CRED_CONTENTS"],
     type: "string",
@@ -345,6 +190,19 @@ export const RUN_FLAGS = [
     secret: true,
     hidden: true,
     help: "Credentials as a text",
+  },
+] as const satisfies readonly Flag[];
+
+/** The credentials, and the one service of a tunnel without rules (surface: section 2.4); known wherever TUNNEL_FLAGS are. */
+export const ORIGIN_FLAGS = [
+  {
+    name: "credentials-file",
+    aliases: ["cred-file"],
+    env: ["TUNNEL_CRED_FILE"],
+    type: "string",
+    file: true,
+    value: "FILE",
+    help: "Credentials of the tunnel, in JSON",
   },
   {
     name: "url",
@@ -433,29 +291,54 @@ export const RUN_FLAGS = [
     help: "How long they are kept",
   },
   {
+    name: "unix-socket",
+    env: ["TUNNEL_UNIX_SOCKET"],
+    type: "string",
+    file: true,
+    hidden: true,
+    value: "PATH",
+    help: "The one service, behind a Unix socket",
+  },
+  {
+    name: "bastion",
+    env: ["TUNNEL_BASTION"],
+    type: "bool",
+    file: true,
+    hidden: true,
+    help: "Serve as a jump host",
+  },
+  {
+    name: "socks5",
+    env: ["TUNNEL_SOCKS"],
+    type: "bool",
+    file: true,
+    hidden: true,
+    help: "Speak SOCKS5 before the service",
+  },
+  {
     name: "proxy-no-happy-eyeballs",
     type: "bool",
     file: true,
     hidden: true,
-    inert: true,
     help: "Do not try IPv4 and IPv6 together",
   },
-  { name: "features", aliases: ["F"], type: "list", hidden: true, inert: true, help: "Features to ask the edge for" },
   {
-    name: "max-active-flows",
-    env: ["TUNNEL_MAX_ACTIVE_FLOWS"],
-    type: "int",
+    name: "no-chunked-encoding",
+    env: ["TUNNEL_NO_CHUNKED_ENCODING"],
+    type: "bool",
+    file: true,
     hidden: true,
-    inert: true,
-    help: "Without effect in this release",
+    help: "Send the service a length instead of chunks",
+  },
+  {
+    name: "http2-origin",
+    env: ["TUNNEL_ORIGIN_ENABLE_HTTP2"],
+    type: "bool",
+    file: true,
+    hidden: true,
+    help: "Speak HTTP/2 with the service",
   },
 ] as const satisfies readonly Flag[];
 
 /** Top-level keys of a config file that are no flags. */
 export const FILE_ONLY_KEYS = ["tunnel", "ingress", "originRequest", "warp-routing"] as const;
-
-/** cloudflared keys this release knows and cannot act on: named in a warning instead of called unknown. */
-export const LATER_KEYS: ReadonlySet<string> = new Set([
-  ...["hostname", "lb-pool", "name", "unix-socket", "socks5", "bastion", "logfile", "log-directory"],
-  ...["no-chunked-encoding", "http2-origin", "proxy-address", "proxy-port", "trace-output", "stdin-control"],
-]);

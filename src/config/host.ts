@@ -7,3 +7,8 @@ export interface Host {
   readFile(path: string): string;
   exists(path: string): boolean;
 }
+
+/** A path with `~` in front as the home directory, which shells do not replace behind `=` nor files at all. */
+export function expandHome(host: Host, path: string): string {
+  return path.replace(/^~(?=\/)/, host.homeDir);
+}

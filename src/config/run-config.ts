@@ -1,20 +1,24 @@
 import { systemCode } from "../core/errors.ts";
 import { parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "../core/log.ts";
-import { type ConfigIssue, formatIssue } from "../ingress/issue.ts";
-import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings } from "../ingress/origin-request.ts";
-import { type IngressRules, NO_RULES, parseIngress, singleRule } from "../ingress/rules.ts";
-import { parseService } from "../ingress/service.ts";
+import { type ConfigIssue, formatIssue, IssueList } from "../ingress/issue.ts";
+import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings, parseOriginSettings } from "../ingress/origin-request.ts";
+import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
 import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
 import { parseCredentials } from "../wire/credentials.ts";
 import { parseToken } from "../wire/token.ts";
 import { configFolders, loadConfigFile } from "./file.ts";
-import { type Flag, RUN_FLAGS, TUNNEL_FLAGS } from "./flags.ts";
-import type { Host } from "./host.ts";
-import { type FileValues, Values } from "./values.ts";
+import { expandHome, type Host } from "./host.ts";
+import { readSingleOrigin } from "./single-origin.ts";
+import { ALL_RUN_FLAGS } from "./tunnel-flags.ts";
+import { type FileValues, type ShownValue, Values } from "./values.ts";
 
 /** Longest grace period cloudflared takes. */
 const MAX_GRACE_PERIOD_MS = 180_000;
+/** Connections one tunnel may have at an edge; more could not register. */
+const MAX_HA_CONNECTIONS = 100;
+/** Settings that are read and that no service of this release looks at. */
+const IDLE_SETTINGS = ["noHappyEyeballs", "matchSNItoHost", "http2Origin", "disableChunkedEncoding"] as const;
 
 /** Everything `tunnel run` needs, checked. */
 export interface RunConfig {
@@ -38,6 +42,8 @@ export interface RunConfig {
   readonly rules: IngressRules;
   /** Where the rules come from, for the log. */
   readonly rulesFrom: string;
+  /** What somebody set, and where, for the log; secrets are masked. */
+  readonly settings: readonly ShownValue[];
 }
 
 /** `usage`: the command line is wrong (exit code 255); else what it names is (exit code 1). */
@@ -49,8 +55,6 @@ export type RunConfigResult =
       readonly errors: readonly string[];
       readonly warnings: readonly string[];
     };
-
-const FLAGS: readonly Flag[] = [...TUNNEL_FLAGS, ...RUN_FLAGS];
 
 /** Merges and checks everything that configures a run. Each problem is one line that says what to do. */
 export function buildRunConfig(
@@ -82,7 +86,7 @@ class Builder {
     if (loaded.kind === "failed") this.#issues(loaded.issues, loaded.path);
     this.#file = loaded.kind === "loaded" ? loaded.file : undefined;
     if (loaded.kind === "loaded") this.#issues(loaded.warnings, loaded.file.path);
-    this.#values = new Values(FLAGS, { args, env: host.env, file: this.#file });
+    this.#values = new Values(ALL_RUN_FLAGS, { args, env: host.env, file: this.#file });
     for (const issue of this.#values.issues) {
       if (issue.line === undefined) this.usage = true;
       this.#issues([issue], this.#file?.path);
@@ -95,14 +99,22 @@ class Builder {
     const identity = this.#identity();
     if (identity === undefined) return undefined;
     const values = this.#values;
-    const edges = this.#edges(identity.edges);
+    const haConnections = values.number("ha-connections");
+    if (haConnections < 1 || haConnections > MAX_HA_CONNECTIONS) {
+      // Nothing may be made in this number.
+      return this.#usage(`ha-connections must be from 1 to ${MAX_HA_CONNECTIONS}`);
+    }
+    const edges = this.#edges(identity.edges, haConnections);
     const ca = this.#ca(identity.ca);
     const proxyFor = this.#proxy();
     this.#protocol();
     const gracePeriodMs = values.number("grace-period");
     if (gracePeriodMs < 0 || gracePeriodMs > MAX_GRACE_PERIOD_MS) this.#usage("grace-period must be from 0s to 3m");
-    const haConnections = values.number("ha-connections");
-    if (haConnections < 1) this.#usage("ha-connections must be 1 or more");
+    const rpcTimeoutMs = values.number("rpc-timeout");
+    if (rpcTimeoutMs <= 0) this.#usage("rpc-timeout must be longer than 0s");
+    this.#checkEdgeChoice(identity.endpoint);
+    this.#warnOfLater();
+    const pidFile = values.string("pidfile");
     const rules = this.#rules();
     if (rules === undefined || edges === undefined) return undefined;
     return {
@@ -115,15 +127,46 @@ class Builder {
       haConnections,
       retries: Math.max(0, values.number("retries")),
       gracePeriodMs,
-      rpcTimeoutMs: values.number("rpc-timeout"),
+      rpcTimeoutMs,
       metrics: this.#metrics(),
       logLevel: this.#choice("loglevel", LOG_LEVELS),
       logFormat: this.#choice("output", ["default", "json"] as const),
-      pidFile: values.string("pidfile"),
+      pidFile: pidFile === undefined ? undefined : expandHome(this.#host, pidFile),
       tags: this.#tags(),
       rules: rules.rules,
       rulesFrom: rules.from,
+      settings: values.shown(),
     };
+  }
+
+  /** What chooses among Cloudflare's edges: checked as there, and without effect on an edge that was named. */
+  #checkEdgeChoice(endpoint: string): void {
+    const values = this.#values;
+    this.#choice("edge-ip-version", ["auto", "4", "6"]);
+    if (values.string("region") !== undefined && endpoint !== "") {
+      this.#usage(`region cannot be given too: the token or the credentials name "${endpoint}"`);
+    }
+    if (values.bool("post-quantum")) {
+      this.#error("post-quantum needs QUIC, which is not part of this release: connections would not be protected so");
+    }
+  }
+
+  /** cloudflared would do something on these. */
+  #warnOfLater(): void {
+    for (const { name, inert } of ALL_RUN_FLAGS) {
+      const source = this.#values.source(name);
+      if (inert !== "later" || source === undefined || source === "default" || this.#values.isOff(name)) continue;
+      const place = source === "file" ? this.#file?.locate([name]) : undefined;
+      const message = `"${name}" is not acted on by this release`;
+      this.#issues([{ severity: "warning", path: name, message, ...place }], this.#file?.path);
+    }
+  }
+
+  #warnOfIdle(rules: IngressRules): void {
+    for (const key of IDLE_SETTINGS) {
+      const set = rules.rules.some((rule) => rule.settings[key] !== DEFAULT_ORIGIN_SETTINGS[key]);
+      if (set) this.warnings.push(`"${key}" is not acted on by this release`);
+    }
   }
 
   /** Token, else token file, else credentials (surface: section 3.1). */
@@ -151,6 +194,7 @@ class Builder {
 
   #credentials() {
     const named = this.#positionals[0] ?? this.#fileText("tunnel");
+    if (this.errors.length > 0) return undefined;
     const contents = this.#values.string("credentials-contents");
     const path = this.#values.string("credentials-file") ?? this.#findCredentials(named);
     if (contents === undefined && path === undefined) {
@@ -179,7 +223,7 @@ class Builder {
       .find((path) => this.#host.exists(path));
   }
 
-  #edges(fromToken: ReadonlyArray<{ addr: string }>) {
+  #edges(fromToken: ReadonlyArray<{ addr: string }>, haConnections: number) {
     const given = this.#values.list("edge");
     const addresses = given.length > 0 ? given : fromToken.map((edge) => edge.addr);
     if (addresses.length === 0) {
@@ -195,7 +239,7 @@ class Builder {
     });
     if (given.length > 0) return parsedAddresses;
     // A token names each address of its edge once; several connections to one are still worth having.
-    const wanted = Math.max(parsedAddresses.length, this.#values.number("ha-connections"));
+    const wanted = Math.max(parsedAddresses.length, haConnections);
     return Array.from({ length: wanted }, (_, i) => parsedAddresses[i % parsedAddresses.length]).filter(
       (address) => address !== undefined,
     );
@@ -264,56 +308,68 @@ class Builder {
     return found ?? (choices[0] as T);
   }
 
-  /** Rules of the file, else the one service that flags name (surface: section 2.4). */
+  /** Rules of the file, else the one service that flags name, else 503 for everything. */
   #rules(): { rules: IngressRules; from: string } | undefined {
-    const values = this.#values;
-    const file = this.#file;
-    if (file !== undefined && file.top["ingress"] !== undefined) {
-      const parsed = parseIngress(file.top, { locate: file.locate });
-      this.#issues(parsed.issues, file.path);
-      return parsed.rules === undefined ? undefined : { rules: parsed.rules, from: file.path };
-    }
-    const settings = this.#flagSettings();
-    if (values.bool("hello-world"))
-      return { rules: singleRule({ kind: "hello_world" }, settings), from: "--hello-world" };
-    const url = values.string("url");
-    if (url === undefined) {
-      this.warnings.push(
-        "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request",
-      );
-      return { rules: NO_RULES, from: "default" };
-    }
-    const service = parseService(
-      url.includes("://") ? url.replace(/^([a-z]+:\/\/[^/?#]*).*$/i, "$1") : `http://${url}`,
-    );
-    if ("error" in service) return this.#usage(service.error);
-    return { rules: singleRule(service, settings), from: "--url" };
+    const found = this.#findRules();
+    if (found !== undefined) this.#warnOfIdle(found.rules);
+    return found;
   }
 
-  #flagSettings(): OriginSettings {
-    const values = this.#values;
-    return {
-      ...DEFAULT_ORIGIN_SETTINGS,
-      connectTimeout: values.number("proxy-connect-timeout"),
-      tlsTimeout: values.number("proxy-tls-timeout"),
-      tcpKeepAlive: values.number("proxy-tcp-keepalive"),
-      keepAliveConnections: values.number("proxy-keepalive-connections"),
-      keepAliveTimeout: values.number("proxy-keepalive-timeout"),
-      httpHostHeader: values.string("http-host-header") ?? "",
-      originServerName: values.string("origin-server-name") ?? "",
-      caPool: values.string("origin-ca-pool") ?? "",
-      noTLSVerify: values.bool("no-tls-verify"),
-    };
+  #findRules(): { rules: IngressRules; from: string } | undefined {
+    const file = this.#file;
+    const ingress = file?.top["ingress"];
+    if (file !== undefined && ingress !== undefined && ingress !== null) {
+      const parsed = parseIngress(file.top, { locate: file.locate });
+      this.#issues(parsed.issues, file.path);
+      if (this.#values.source("url") === "flag") {
+        this.warnings.push(`--url has no effect: the rules of "${file.path}" go before it`);
+      }
+      return parsed.rules === undefined ? undefined : { rules: parsed.rules, from: file.path };
+    }
+    const base = this.#fileSettings();
+    if (base === undefined) return undefined;
+    const single = readSingleOrigin(this.#values, base);
+    switch (single.kind) {
+      case "rules":
+        if (single.warning !== undefined) this.warnings.push(single.warning);
+        return single;
+      case "wrong":
+        return this.#usage(single.message);
+      case "none":
+        this.warnings.push(
+          "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request",
+        );
+        return { rules: NO_RULES, from: "default" };
+    }
+  }
+
+  /** `originRequest` of the file holds for a service that a flag names as well: it may ask for protection. */
+  #fileSettings(): OriginSettings | undefined {
+    const issues = new IssueList(this.#file?.locate);
+    const raw = this.#file?.top["originRequest"];
+    const context = { issues, durations: "text", enforces: new Set<never>() } as const;
+    const settings = parseOriginSettings(raw, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
+    this.#issues(issues.issues, this.#file?.path);
+    return issues.failed ? undefined : settings;
   }
 
   #fileText(key: string): string | undefined {
     const value = this.#file?.top[key];
-    return typeof value === "string" ? value : undefined;
+    if (value === undefined || value === null || typeof value === "string") return value ?? undefined;
+    const place = this.#file?.locate([key]);
+    const issue = {
+      severity: "error",
+      path: key,
+      message: `"${key}" must be a text`,
+      hint: "put it in quotes",
+    } as const;
+    this.#issues([{ ...issue, ...place }], this.#file?.path);
+    return undefined;
   }
 
   #read(what: string, path: string): string | undefined {
     try {
-      return this.#host.readFile(path.replace(/^~(?=\/)/, this.#host.homeDir));
+      return this.#host.readFile(expandHome(this.#host, path));
     } catch (error) {
       const code = systemCode(error);
       const why =

@@ -1,4 +1,4 @@
-import { parseDuration } from "../core/duration.ts";
+import { formatDuration, parseDuration } from "../core/duration.ts";
 import type { ConfigIssue, Locate } from "../ingress/issue.ts";
 import type { Flag } from "./flags.ts";
 
@@ -12,7 +12,19 @@ export interface FileValues {
   readonly locate: Locate;
 }
 
+/** A secret as it is shown anywhere. */
+const MASK = "*****";
+
+/** One value for people to read. */
+export interface ShownValue {
+  readonly name: string;
+  /** Secrets are masked. */
+  readonly value: string;
+  readonly source: Source;
+}
+
 interface Entry {
+  readonly flag: Flag;
   readonly source: Source;
   readonly value: boolean | number | string | readonly string[];
 }
@@ -65,6 +77,19 @@ export class Values {
     return Array.isArray(value) ? value : [];
   }
 
+  /** True for what was set to nothing: `false` or an empty text. */
+  isOff(name: string): boolean {
+    const value = this.#entries.get(name)?.value;
+    return value === undefined || value === false || value === "";
+  }
+
+  /** Everything that somebody set, in the order of the table; defaults only with `defaults`. */
+  shown(options: { readonly defaults?: boolean } = {}): readonly ShownValue[] {
+    return [...this.#entries.values()]
+      .filter((entry) => options.defaults === true || entry.source !== "default")
+      .map(({ flag, source, value }) => ({ name: flag.name, value: show(flag, value), source }));
+  }
+
   #fromArgs(flag: Flag, texts: readonly string[] | undefined): Entry | undefined {
     return texts === undefined ? undefined : this.#parse(flag, texts, "flag", `--${flag.name}`);
   }
@@ -72,7 +97,10 @@ export class Values {
   #fromEnv(flag: Flag, env: Readonly<Record<string, string | undefined>>): Entry | undefined {
     for (const name of flag.env ?? []) {
       const text = env[name];
-      if (text !== undefined && text !== "") return this.#parse(flag, [text], "env", name);
+      if (text === undefined || text === "") continue;
+      // Variables of features nobody has any more, with names that others use as well: their form does not matter.
+      if (flag.inert === "never" && parseValue(flag.type, [text]) === undefined) return undefined;
+      return this.#parse(flag, [text], "env", `$${name}`);
     }
     return undefined;
   }
@@ -80,16 +108,13 @@ export class Values {
   #fromFile(flag: Flag, file: FileValues | undefined): Entry | undefined {
     const value = flag.file === true ? file?.top[flag.name] : undefined;
     if (value === undefined || value === null) return undefined;
-    const fits =
-      flag.type === "list"
-        ? Array.isArray(value) && value.every((item) => typeof item === "string")
-        : typeof value === (flag.type === "bool" ? "boolean" : flag.type === "int" ? "number" : "string");
-    if (!fits) {
-      this.#error(flag.name, `"${flag.name}" must be ${describeType(flag.type)}`, file?.locate([flag.name]));
-      return undefined;
+    if (flag.type === "duration" && typeof value === "string") {
+      return this.#parse(flag, [value], "file", `"${flag.name}"`, file);
     }
-    if (flag.type === "duration") return this.#parse(flag, [value as string], "file", flag.name, file);
-    return { source: "file", value: value as Entry["value"] };
+    if (isOfType(flag.type, value)) return { flag, source: "file", value };
+    const hint = flag.type === "string" && typeof value !== "object" ? "put it in quotes" : undefined;
+    this.#error(flag.name, `"${flag.name}" must be ${describeType(flag.type)}`, file?.locate([flag.name]), hint);
+    return undefined;
   }
 
   #fromDefault(flag: Flag): Entry | undefined {
@@ -98,15 +123,37 @@ export class Values {
 
   #parse(flag: Flag, texts: readonly string[], source: Source, name: string, file?: FileValues): Entry | undefined {
     const value = parseValue(flag.type, texts);
-    if (value !== undefined) return { source, value };
-    const shown = flag.secret === true ? "*****" : `"${texts.at(-1) ?? ""}"`;
+    if (value !== undefined) return { flag, source, value };
+    const shown = flag.secret === true ? MASK : `"${texts.at(-1) ?? ""}"`;
     this.#error(flag.name, `${name} must be ${describeType(flag.type)}, not ${shown}`, file?.locate([flag.name]));
     return undefined;
   }
 
-  #error(path: string, message: string, place: { line: number; column: number } | undefined): void {
-    this.issues.push({ severity: "error", path, message, ...place });
+  #error(path: string, message: string, place: ReturnType<Locate>, hint?: string): void {
+    this.issues.push({ severity: "error", path, message, ...(hint === undefined ? {} : { hint }), ...place });
   }
+}
+
+/** Types are strict in a file, as in cloudflared's; durations are texts there. */
+function isOfType(type: Flag["type"], value: unknown): value is Entry["value"] {
+  switch (type) {
+    case "bool":
+      return typeof value === "boolean";
+    case "int":
+      return Number.isSafeInteger(value);
+    case "string":
+      return typeof value === "string";
+    case "list":
+      return Array.isArray(value) && value.every((item) => typeof item === "string");
+    case "duration":
+      return false;
+  }
+}
+
+function show(flag: Flag, value: Entry["value"]): string {
+  if (flag.secret === true) return MASK;
+  if (flag.type === "duration" && typeof value === "number") return formatDuration(value);
+  return Array.isArray(value) ? value.join(",") : String(value);
 }
 
 function parseValue(type: Flag["type"], texts: readonly string[]): Entry["value"] | undefined {
@@ -115,7 +162,10 @@ function parseValue(type: Flag["type"], texts: readonly string[]): Entry["value"
     case "string":
       return text;
     case "list":
-      return texts.flatMap((item) => item.split(",")).filter((item) => item !== "");
+      return texts
+        .flatMap((item) => item.split(","))
+        .map((item) => item.trim())
+        .filter((item) => item !== "");
     case "bool":
       return /^(1|t|true)$/i.test(text) ? true : /^(0|f|false)$/i.test(text) ? false : undefined;
     case "int":
