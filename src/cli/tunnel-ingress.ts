@@ -69,5 +69,9 @@ function load(context: Context): { file: FileValues; rules: IngressRules | undef
   const { file } = loaded;
   const parsed = parseIngress(file.top, { locate: file.locate });
   const issues = [...loaded.warnings, ...parsed.issues];
-  return { file, rules: parsed.rules, problems: issues.map((issue) => formatIssue(issue, file.path)) };
+  const problems = issues.map((issue) => formatIssue(issue, file.path));
+  // A run would answer 503 to everything; whoever asks about rules meant to have some.
+  const none = file.top["ingress"] === undefined || file.top["ingress"] === null;
+  if (none) problems.push(`There are no ingress rules in "${file.path}"`);
+  return { file, rules: none ? undefined : parsed.rules, problems };
 }

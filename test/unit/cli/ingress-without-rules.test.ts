@@ -1,0 +1,19 @@
+import { expect, test } from "bun:test";
+import { rule, validate } from "../../../src/cli/tunnel-ingress.ts";
+import { memoryHost } from "../config/memory-host.ts";
+
+test.each([
+  { name: "validate", command: validate, text: "tunnel: x\n", says: "Validation failed: " },
+  { name: "rule", command: rule, text: "ingress:\n", says: "culvert: " },
+])("ingress $name fails when a file has no rules at all", async ({ command, text, says }) => {
+  const err: string[] = [];
+  const code = await command({
+    args: new Map([["config", ["/c.yml"]]]),
+    positionals: ["a.example"],
+    host: memoryHost({ "/c.yml": text }),
+    print: () => {},
+    note: (line) => err.push(line),
+    stop: new AbortController().signal,
+  });
+  expect({ code, err }).toEqual({ code: 1, err: [`${says}There are no ingress rules in "/c.yml"`] });
+});
