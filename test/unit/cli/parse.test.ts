@@ -27,7 +27,7 @@ describe("flags are taken wherever cloudflared takes them", () => {
   test.each([
     "tunnel --edge a:1 --cacert f --protocol http2 run --url u --token t",
     "tunnel run --edge a:1 --cacert f --protocol http2 --url u --token t",
-    "--edge a:1 --cacert f tunnel --protocol http2 run --url u --token t",
+    "--edge a:1 --cacert f tunnel --protocol http2 --url u run --token t",
     "tunnel -edge a:1 -cacert=f -p http2 run -url=u -token t",
     "tunnel --edge=a:1 --cacert=f -p=http2 run --url=u --token=t",
     "tunnel run --token t --url u --p http2 --cacert f --edge a:1",
@@ -102,7 +102,7 @@ describe("what is misspelt is named with the nearest known word", () => {
     { line: "edge tunnel lst", want: 'Unknown command "culvert edge tunnel lst": did you mean "list"?' },
     { line: "xyzzyxyzzy", want: 'Unknown command "culvert xyzzyxyzzy"' },
     { line: "tunnel run --tokn t", want: "Unknown flag --tokn: did you mean --token?" },
-    { line: "tunnel run --hello-wrold", want: "Unknown flag --hello-wrold: did you mean --hello-world?" },
+    { line: "tunnel --hello-wrold run", want: "Unknown flag --hello-wrold: did you mean --hello-world?" },
     { line: "up --prot 1", want: "Unknown flag --prot: did you mean --port?" },
     { line: "tunnel run --xyzzyxyzzyxyzzy", want: "Unknown flag --xyzzyxyzzyxyzzy" },
     { line: "tunnel run --version", want: "Unknown flag --version" },
