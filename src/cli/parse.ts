@@ -56,6 +56,7 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
     args.set(flag.name, [...(args.get(flag.name) ?? []), value]);
   }
   const command = path.at(-1) as Command;
+  if (command.load === undefined && !helpAsked && args.size > 0) return usage(missingCommand(path));
   return command.load === undefined || helpAsked ? { kind: "help", path } : { kind: "run", path, args, positionals };
 }
 
@@ -75,6 +76,12 @@ function findFlag(path: readonly Command[], name: string): Flag | undefined {
 function unknownFlag(path: readonly Command[], name: string): string {
   const like = nearest(name, new Set(flagsOf(path).map((flag) => flag.name)));
   return `Unknown flag --${name}${like === undefined ? "" : `: did you mean --${like}?`}`;
+}
+
+/** Flags without a command: what cloudflared takes for a quick tunnel. */
+function missingCommand(path: readonly Command[]): string {
+  const children = (path.at(-1)?.children ?? []).map((child) => child.name).join(", ");
+  return `Name a command of "${commandName(path)}": ${children}. (Quick tunnels are not part of this release; "culvert up" shows a service of this machine)`;
 }
 
 function unknownCommand(path: readonly Command[], word: string): string {

@@ -44,6 +44,9 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
   });
   log.info(`Starting tunnel tunnelID=${config.tunnelId}`);
   log.info(`Version ${VERSION} (${goArch(process.platform, process.arch)})`);
+  if (config.settings.length > 0) {
+    log.info(`Settings: map[${config.settings.map(({ name, value }) => `${name}:${value}`).join(" ")}]`);
+  }
   log.info(`Generated Connector ID: ${connectorId}`);
   const [transport] = TRANSPORTS;
   log.info(`Initial protocol ${transport.name}`);

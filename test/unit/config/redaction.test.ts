@@ -12,8 +12,8 @@ interface Case {
   readonly files?: Readonly<Record<string, string>>;
 }
 
-const credentials = (text: string): Case["files"] => ({ "/c.json": text });
-const config = (text: string): Case["files"] => ({ "/c.yml": text });
+const credentials = (text: string): Record<string, string> => ({ "/c.json": text });
+const config = (text: string): Record<string, string> => ({ "/c.yml": text });
 const inFile = { config: "/c.yml" };
 const byFile = { "credentials-file": "/c.json" };
 
