@@ -18,7 +18,13 @@ const MAX_GRACE_PERIOD_MS = 180_000;
 /** Connections one tunnel may have at an edge; more could not register. */
 const MAX_HA_CONNECTIONS = 100;
 /** Settings that are read and that no service of this release looks at. */
-const IDLE_SETTINGS = ["noHappyEyeballs", "matchSNItoHost", "http2Origin", "disableChunkedEncoding"] as const;
+const IDLE_SETTINGS = [
+  "noHappyEyeballs",
+  "matchSNItoHost",
+  "http2Origin",
+  "disableChunkedEncoding",
+  "proxyType",
+] as const satisfies readonly (keyof OriginSettings)[];
 
 /** Everything `tunnel run` needs, checked. */
 export interface RunConfig {

@@ -430,6 +430,7 @@ describe("warnings", () => {
       want: '/c.yml:1:1: Unknown key "ingres": did you mean "ingress"?',
     },
     { name: "idle setting", given: ready("http2-origin=true"), want: '"http2Origin" is not acted on by this release' },
+    { name: "idle proxy", given: ready("socks5=true"), want: '"proxyType" is not acted on by this release' },
     {
       name: "path of url",
       given: { flags: [`token=${OWN_TOKEN}`, "url=http://localhost:1/app"] },

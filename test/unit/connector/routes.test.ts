@@ -1,0 +1,80 @@
+import { describe, expect, test } from "bun:test";
+import { createRoutes } from "../../../src/connector/routes.ts";
+import { TunnelError } from "../../../src/core/errors.ts";
+import { type IngressRules, parseIngress } from "../../../src/ingress/rules.ts";
+import { VirtualClock } from "../../support/virtual-clock.ts";
+
+function rulesOf(ingress: readonly unknown[], originRequest?: unknown): IngressRules {
+  const { rules, issues } = parseIngress({ ingress, originRequest });
+  if (rules === undefined) throw new Error(issues.map((issue) => issue.message).join("; "));
+  return rules;
+}
+
+function routesOf(rules: IngressRules) {
+  return createRoutes(rules, {
+    clock: new VirtualClock(),
+    tags: [["ID", "x"]],
+    readFile: (path) => {
+      throw new Error(`no file ${path}`);
+    },
+  });
+}
+
+describe("routes", () => {
+  const rules = rulesOf([
+    { hostname: "a.example", path: "^/api", service: "http://localhost:1", originRequest: { httpHostHeader: "h" } },
+    { hostname: "a.example", service: "hello_world" },
+    { service: "http_status:404" },
+  ]);
+
+  test("carry the number of their rule and its headers", () => {
+    const { route } = routesOf(rules);
+    expect(route("a.example", "/api/x")).toMatchObject({
+      ruleIndex: 0,
+      headers: { hostHeader: "h", tags: [["ID", "x"]] },
+    });
+    expect(route("A.example:80", "/")).toMatchObject({ ruleIndex: 1, headers: { hostHeader: undefined } });
+    expect(route("b.example", "/api")).toMatchObject({ ruleIndex: 2 });
+  });
+
+  test("refuse a path that another server could read as another rule's", () => {
+    expect(routesOf(rules).route("a.example", "/x/%2e%2e/api")).toEqual({ kind: "ambiguous-path" });
+  });
+
+  test("are not made for a service that this release does not have; the rule is named", () => {
+    const unsupported = rulesOf([{ hostname: "a.example", service: "http://h:1" }, { service: "socks-proxy" }]);
+    try {
+      routesOf(unsupported);
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toBeInstanceOf(TunnelError);
+      expect(error).toMatchObject({
+        code: "config.invalid",
+        message: expect.stringMatching(/^Rule #2: [^\n]*"socks-proxy"/),
+      });
+    }
+  });
+
+  test("are told to the edge with what differs from the defaults, durations in seconds", () => {
+    const described = rulesOf(
+      [
+        { hostname: "a.example", path: "^/api", service: "https://h", originRequest: { connectTimeout: "1m" } },
+        { service: "http_status:404" },
+      ],
+      { noTLSVerify: true, keepAliveTimeout: "2m" },
+    );
+    expect(JSON.parse(routesOf(described).describe())).toEqual({
+      __configuration_flags: {},
+      ingress: [
+        {
+          hostname: "a.example",
+          path: "^/api",
+          service: "https://h:443",
+          originRequest: { connectTimeout: 60, noTLSVerify: true, keepAliveTimeout: 120 },
+        },
+        { service: "http_status:404", originRequest: { noTLSVerify: true, keepAliveTimeout: 120 } },
+      ],
+      "warp-routing": {},
+    });
+  });
+});
