@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
 import { startConnector } from "../connector/connector.ts";
 import { goArch } from "../connector/identity.ts";
-import { createRoutes, settingsWithoutEffect } from "../connector/routes.ts";
+import { createRoutes } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectorId } from "../core/ids.ts";
@@ -27,7 +27,7 @@ export async function run(context: Context): Promise<number> {
     wallMs: systemClock.wallMs,
     write: context.note,
   });
-  for (const warning of [...built.warnings, ...settingsWithoutEffect(config.rules)]) log.warn(warning);
+  for (const warning of built.warnings) log.warn(warning);
   try {
     return await serve(context, config, log);
   } catch (error) {

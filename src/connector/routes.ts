@@ -66,25 +66,6 @@ function createService(
   );
 }
 
-/** Settings of `originRequest` that are read and have no effect yet. */
-const WITHOUT_EFFECT = [
-  "noHappyEyeballs",
-  "matchSNItoHost",
-  "http2Origin",
-  "disableChunkedEncoding",
-  "bastionMode",
-  "proxyType",
-] as const satisfies readonly (keyof OriginSettings)[];
-
-/** One line for each setting of these rules that this release does not act on. */
-export function settingsWithoutEffect(rules: IngressRules): string[] {
-  return rules.rules.flatMap(({ settings }, index) =>
-    WITHOUT_EFFECT.filter((key) => settings[key] !== DEFAULT_ORIGIN_SETTINGS[key]).map(
-      (key) => `Rule #${index + 1}: "${key}" is not acted on by this release`,
-    ),
-  );
-}
-
 /** Rules with the settings that differ from the defaults; durations in whole seconds, as JSON has them. */
 function describeRules(rules: IngressRules): string {
   const ingress = rules.rules.map((rule) => ({
