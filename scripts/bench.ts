@@ -15,6 +15,8 @@ const HELP = `Measures a connector behind our edge. Everything runs on loopback,
 const HOST = "bench.example.test";
 const CONCURRENCY = [1, 16, 128] as const;
 const EDGE_CONNECTIONS = 4;
+/** Rest before the memory that stays is read. */
+const SETTLE_MS = 5_000;
 /** Kernel's clock ticks a second, as /proc counts CPU time. */
 const TICKS = 100;
 /** What the connector must reach beside cloudflared in the same run. */
@@ -180,6 +182,8 @@ async function measure(load: Load, port: number, pid: number | undefined): Promi
   };
   const down = await bulk("down");
   const up = await bulk("up");
+  // "After" is what stays: the runtime gives memory back within seconds.
+  if (pid !== undefined) await Bun.sleep(SETTLE_MS);
   return { points, down, up, rssMb: pid === undefined ? undefined : { idle, busy, after: rssMb(pid) } };
 }
 
