@@ -120,6 +120,8 @@ export interface DialTarget {
   readonly ca: string | undefined;
   /** Way out of this network, for transports that can use one. */
   readonly proxy?: ProxySettings | undefined;
+  /** Slot of the connection, for transports that come back from the port it had before. */
+  readonly connIndex?: number | undefined;
 }
 
 /** A transport protocol. Adding one is a file and a line in `transport/index.ts`. */
