@@ -19,7 +19,7 @@ beforeAll(async () => {
 transportContract({ name: "quic", bulkBytes: GIB, open: openQuic });
 
 async function openQuic(): Promise<SessionPair> {
-  const engine = chooseEngine();
+  const engine = await chooseEngine();
   const accepted = Promise.withResolvers<QuicEdgeSession>();
   const listener = await listenQuicEdge(engine, {
     host: "127.0.0.1",

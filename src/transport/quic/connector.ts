@@ -56,7 +56,7 @@ export function createQuicTransport(options: QuicTransportOptions = {}): Transpo
     name: "quic",
     tlsServerName: TLS_SERVER_NAME,
     async dial(target: DialTarget, { signal }: { signal: AbortSignal }): Promise<ConnectorSession> {
-      const engine = options.engine ?? chooseEngine();
+      const engine = options.engine ?? (await chooseEngine());
       const { connIndex } = target;
       const connection = await engine.connect({
         host: target.host,

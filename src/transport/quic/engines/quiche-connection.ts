@@ -32,8 +32,8 @@ const MAX_REAP_TRIES = 5;
 const MAX_ABANDONED = 4_096;
 /** Streams remembered so that their last bytes are not cut off by our own close. */
 const MAX_RECENT = 1_024;
-/** Bound on waiting for the last acknowledgements, in ms. */
-const CLOSE_GENTLY_MS = 3_000;
+/** Bound on sending what is still queued and waiting for its acknowledgement, in ms; a dead peer is noticed sooner. */
+const CLOSE_GENTLY_MS = 30_000;
 const MAX_PENDING_PINGS = 8;
 
 const NO_BYTES = new Uint8Array(0);
@@ -58,6 +58,9 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   #events: QuicConnectionEvents | undefined;
   readonly #streams = new Map<number, QuicheStream>();
   #busy = new Set<QuicheStream>();
+  /** Opened by us since packets were last sent. */
+  readonly #fresh = new Set<QuicheStream>();
+  #afterFirstPacket: (() => void)[] = [];
   #nextId: number;
   #slab = new Uint8Array(SLAB_BYTES);
   #slabUsed = 0;
@@ -108,9 +111,16 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   openStream(): QuicStream | undefined {
     if (this.#closed !== undefined || this.native.peerStreamsLeftBidi() <= 0) return undefined;
+    try {
+      // The library counts a stream against the peer's limit once it has heard of it.
+      this.native.streamSend(this.#nextId, NO_BYTES, false);
+    } catch {
+      return undefined;
+    }
     const stream = new QuicheStream(this, this.#nextId, false);
     this.#nextId += 4;
     this.#streams.set(stream.id, stream);
+    this.#fresh.add(stream);
     return stream;
   }
 
@@ -174,6 +184,11 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     }
     this.#recent[this.#recentAt] = stream.id;
     this.#recentAt = (this.#recentAt + 1) % MAX_RECENT;
+  }
+
+  afterFirstPacket(stream: QuicheStream, action: () => void): void {
+    if (!this.#fresh.has(stream)) action();
+    else this.#afterFirstPacket.push(action);
   }
 
   readSpace(): Uint8Array {
@@ -293,9 +308,17 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       if (sent === 0) break;
       packets.push(sent === slot.length ? slot : slot.subarray(0, sent), this.remotePort, this.remoteIp);
     }
-    if (packets.length === 0) return;
-    this.#endpoint.send(packets);
+    if (packets.length > 0) this.#endpoint.send(packets);
     if (packets.length === slots.length * 3) this.#endpoint.schedule(this);
+    else this.#freshWereSent();
+  }
+
+  #freshWereSent(): void {
+    this.#fresh.clear();
+    if (this.#afterFirstPacket.length === 0) return;
+    const actions = this.#afterFirstPacket;
+    this.#afterFirstPacket = [];
+    if (this.#closed === undefined) for (const action of actions) action();
   }
 
   #nextPacket(slot: Uint8Array): number {
@@ -444,6 +467,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   #closeWhenAcknowledged(): void {
     const late = this.#endpoint.clock.nowMs() >= (this.#gentleUntilMs ?? 0);
+    if (!late) for (const stream of this.#streams.values()) if (stream.unsent) return;
     while (!late && this.#recent.length > 0) {
       if (this.#isAlive(this.#recent[this.#recent.length - 1] as number)) return;
       this.#recent.pop();

@@ -9,6 +9,11 @@ export interface StreamOwner {
   wake(stream: QuicheStream): void;
   /** Both directions are over. `abandoned`: the library may need help to forget it. */
   forget(stream: QuicheStream, abandoned: boolean): void;
+  /**
+   * Runs `action` now, or once the first bytes of a stream opened in this turn are on their way: some peers end the
+   * whole connection over the reset of a stream they have not seen (DECISIONS.md), and visitors could make us send one.
+   */
+  afterFirstPacket(stream: QuicheStream, action: () => void): void;
   /** Room of at least `READ_BYTES` to read into, and what of it was used. */
   readSpace(): Uint8Array;
   readUsed(bytes: number): void;
@@ -74,19 +79,13 @@ export class QuicheStream implements QuicStream {
 
   abandon(code: number): void {
     if (this.#lost || (this.#sendOver && this.#receiveOver)) return;
-    const { native } = this.#owner;
-    if (!this.#receiveOver) {
-      // What is thrown away unread must still count as consumed, or the connection's window shrinks for good.
-      this.#discardReceived();
-      native.streamShutdown(this.id, SHUTDOWN_READ, code);
-    }
-    if (!this.#sendOver) native.streamShutdown(this.id, SHUTDOWN_WRITE, code);
+    const reads = !this.#receiveOver;
+    const writes = !this.#sendOver;
     this.#dropQueue();
     this.#sendOver = true;
     this.#receiveOver = true;
     this.#events = undefined;
-    this.#owner.forget(this, true);
-    this.#owner.wake(this);
+    this.#owner.afterFirstPacket(this, () => this.#shutDown(code, reads, writes));
   }
 
   pause(): void {
@@ -115,6 +114,11 @@ export class QuicheStream implements QuicStream {
   /** True when STOP_SENDING would go unnoticed, because there is nothing to write. */
   get idleWriter(): boolean {
     return !this.#sendOver && !this.#expected && this.#head === this.#queue.length;
+  }
+
+  /** True while bytes or FIN of ours have not reached the library. */
+  get unsent(): boolean {
+    return !this.#sendOver && (this.#finWanted || this.#head < this.#queue.length);
   }
 
   opened(): void {
@@ -233,6 +237,18 @@ export class QuicheStream implements QuicStream {
       this.#closeIfOver();
     }
     return taken;
+  }
+
+  #shutDown(code: number, reads: boolean, writes: boolean): void {
+    const { native } = this.#owner;
+    if (reads) {
+      // What is thrown away unread must still count as consumed, or the connection's window shrinks for good.
+      this.#discardReceived();
+      native.streamShutdown(this.id, SHUTDOWN_READ, code);
+    }
+    if (writes) native.streamShutdown(this.id, SHUTDOWN_WRITE, code);
+    this.#owner.forget(this, true);
+    this.#owner.wake(this);
   }
 
   #stop(code: number): void {
