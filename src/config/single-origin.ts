@@ -4,7 +4,7 @@ import { parseService, type ServiceSpec } from "../ingress/service.ts";
 import type { Values } from "./values.ts";
 
 /** Schemes that `--url` takes; the others are left to rules. */
-const URL_SCHEMES: ReadonlySet<string> = new Set(["http", "https", "rdp", "ssh", "smb", "tcp"]);
+const URL_SCHEMES: ReadonlySet<string> = new Set(["http", "https", "h2c", "rdp", "ssh", "smb", "tcp"]);
 
 export type SingleOrigin =
   | { readonly kind: "rules"; readonly rules: IngressRules; readonly from: string; readonly warning?: string }
@@ -69,7 +69,7 @@ function flagSettings(values: Values, base: OriginSettings): OriginSettings {
     originServerName: text("origin-server-name", base.originServerName),
     caPool: text("origin-ca-pool", base.caPool),
     noTLSVerify: bool("no-tls-verify", base.noTLSVerify),
-    http2Origin: bool("http2-origin", base.http2Origin),
+    http2Origin: set("http2-origin") ? values.bool("http2-origin") : base.http2Origin,
     disableChunkedEncoding: bool("no-chunked-encoding", base.disableChunkedEncoding),
     proxyType: values.bool("socks5") ? "socks" : base.proxyType,
   };

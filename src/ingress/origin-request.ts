@@ -20,7 +20,11 @@ export interface OriginSettings {
   readonly matchSNItoHost: boolean;
   readonly caPool: string;
   readonly noTLSVerify: boolean;
-  readonly http2Origin: boolean;
+  /**
+   * True: HTTP/2 where TLS settles on it, as cloudflared does. `h2c`, our own: also without TLS, where nothing can be
+   * settled and the service must know HTTP/2.
+   */
+  readonly http2Origin: boolean | "h2c";
   readonly disableChunkedEncoding: boolean;
   readonly bastionMode: boolean;
   readonly proxyAddress: string;
@@ -151,6 +155,12 @@ const proxyType: Reader<string> = (value, at, { issues }) => {
   return undefined;
 };
 
+const http2Origin: Reader<boolean | "h2c"> = (value, at, { issues }) => {
+  if (typeof value === "boolean" || value === "h2c") return value;
+  issues.error(at, `"http2Origin" must be true, false or h2c, not ${quote(value)}`);
+  return undefined;
+};
+
 const access: Reader<AccessSettings> = (value, at, { issues, enforces }) => {
   const settings = parseAccess(value, at, issues);
   if (settings?.required === true && !enforces.has("access")) return refuseProtection("access", at, issues);
@@ -189,7 +199,7 @@ const READERS: { readonly [K in keyof OriginSettings]: Reader<OriginSettings[K]>
   matchSNItoHost: flag,
   caPool: text,
   noTLSVerify: flag,
-  http2Origin: flag,
+  http2Origin,
   disableChunkedEncoding: flag,
   bastionMode: flag,
   proxyAddress: text,

@@ -1,7 +1,7 @@
 /** What a rule sends requests to (surface: section 10.5). */
 export type ServiceSpec =
-  /** `ws` and `wss` are other names of the first two. */
-  | { readonly kind: "http" | "https"; readonly host: string; readonly port: number }
+  /** `ws` and `wss` are other names of the first two. `h2c`, our own: HTTP/2 in clear text, known beforehand. */
+  | { readonly kind: "http" | "https" | "h2c"; readonly host: string; readonly port: number }
   | { readonly kind: "unix" | "unix+tls"; readonly path: string }
   | { readonly kind: "http_status"; readonly status: number }
   | { readonly kind: "hello_world" | "bastion" | "socks-proxy" }
@@ -9,11 +9,12 @@ export type ServiceSpec =
   | { readonly kind: "tcp"; readonly scheme: string; readonly host: string; readonly port: number };
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { ssh: 22, rdp: 3389, smb: 445, tcp: 7864 };
-const HTTP_SCHEMES: Readonly<Record<string, "http" | "https">> = {
+const HTTP_SCHEMES: Readonly<Record<string, "http" | "https" | "h2c">> = {
   http: "http",
   ws: "http",
   https: "https",
   wss: "https",
+  h2c: "h2c",
 };
 
 /** Reads a service, or says what is wrong with it. */
@@ -36,6 +37,7 @@ export function formatService(spec: ServiceSpec): string {
   switch (spec.kind) {
     case "http":
     case "https":
+    case "h2c":
       return `${spec.kind}://${bracket(spec.host)}:${spec.port}`;
     case "unix":
     case "unix+tls":
@@ -71,7 +73,7 @@ function urlService(text: string): ServiceSpec | { error: string } {
   }
   const name = host[1].replace(/^\[|\]$/g, "");
   const http = HTTP_SCHEMES[scheme];
-  if (http !== undefined) return { kind: http, host: name, port: port ?? (http === "http" ? 80 : 443) };
+  if (http !== undefined) return { kind: http, host: name, port: port ?? (http === "https" ? 443 : 80) };
   return { kind: "tcp", scheme, host: name, port: port ?? DEFAULT_PORTS[scheme] ?? 0 };
 }
 

@@ -252,6 +252,7 @@ export function dialBun(address: DialAddress, options: DialOptions): Promise<Con
               serverName: tls.serverName,
               rejectUnauthorized: tls.verify !== false,
               ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+              ...(tls.alpn === undefined ? {} : { ALPNProtocols: alpnList(tls.alpn) }),
             },
           };
     const where = "path" in address ? { unix: address.path } : { hostname: address.host, port: address.port };
@@ -339,5 +340,11 @@ function adopt(socket: Bun.Socket<Holder>): Connection {
     remoteIp: socket.remoteAddress,
     remotePort: socket.remotePort,
     localIp: socket.localAddress === "" ? undefined : socket.localAddress,
+    alpn: typeof socket.alpnProtocol === "string" ? socket.alpnProtocol : undefined,
   };
+}
+
+/** The list as TLS writes it (RFC 7301 section 3.1): each name behind its length. */
+function alpnList(names: readonly string[]): string {
+  return names.map((name) => String.fromCharCode(name.length) + name).join("");
 }

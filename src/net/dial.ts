@@ -7,8 +7,9 @@ import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
  * Rejects with `dial.failed`, `dial.tls` or `aborted`.
  */
 export function dial(address: DialAddress, options: DialOptions = {}): Promise<Connection> {
-  // Bun's own sockets cannot put TLS on a connection that has already carried the proxy's conversation.
-  return typeof Bun === "undefined" || options.proxy !== undefined
+  // Bun's own sockets cannot put TLS on a connection that has already carried the proxy's conversation, and do not
+  // let us choose where to dial from.
+  return typeof Bun === "undefined" || options.proxy !== undefined || options.localAddress !== undefined
     ? dialNode(address, options)
     : dialBun(address, options);
 }

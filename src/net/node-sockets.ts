@@ -113,9 +113,11 @@ class DialAttempt {
   }
 
   async run(): Promise<Connection> {
-    const { proxy, tls: secure } = this.#options;
+    const { proxy, tls: secure, localAddress } = this.#options;
+    const from = localAddress === undefined ? {} : { localAddress };
     const first = proxy === undefined ? this.#address : { host: proxy.host, port: proxy.port };
-    const plain = "path" in first ? net.connect({ path: first.path }) : net.connect({ ...first, noDelay: true });
+    const plain =
+      "path" in first ? net.connect({ path: first.path }) : net.connect({ ...first, ...from, noDelay: true });
     this.#plain = plain;
     plain.allowHalfOpen = true;
     const onError = (cause: unknown): void => this.fail(cause);
@@ -134,12 +136,16 @@ class DialAttempt {
       servername: secure.serverName,
       rejectUnauthorized: secure.verify !== false,
       ...(secure.ca === undefined ? {} : { ca: secure.ca }),
+      ...(secure.alpn === undefined ? {} : { ALPNProtocols: [...secure.alpn] }),
     });
     socket.on("error", onError);
     await this.#event(socket, "secureConnect");
     socket.off("error", onError);
     plain.off("error", onError);
-    return adopt(socket, plain);
+    return {
+      ...adopt(socket, plain),
+      alpn: socket.alpnProtocol === false ? undefined : (socket.alpnProtocol ?? undefined),
+    };
   }
 
   #event(socket: net.Socket, name: "connect" | "secureConnect"): Promise<void> {

@@ -9,6 +9,8 @@ export interface Connection {
   readonly remotePort: number;
   /** Our address on this socket, or undefined when the system does not tell. */
   readonly localIp: string | undefined;
+  /** Protocol that TLS settled on (ALPN), where some were offered and the peer chose one. */
+  readonly alpn?: string | undefined;
 }
 
 /** TLS for a dialled connection. */
@@ -19,6 +21,8 @@ export interface DialTls {
   readonly ca?: string | undefined;
   /** False accepts any certificate. @default true */
   readonly verify?: boolean;
+  /** Protocols to offer (ALPN), the dearest first; absent = none. */
+  readonly alpn?: readonly string[] | undefined;
 }
 
 export interface DialOptions {
@@ -28,6 +32,8 @@ export interface DialOptions {
   readonly tls?: DialTls;
   /** Goes through this proxy; it is told the host name, so that names resolve on its side. */
   readonly proxy?: ProxySettings | undefined;
+  /** Our own address to dial from; undefined = the system chooses. */
+  readonly localAddress?: string | undefined;
   /** Idle time before the system probes a silent peer, in ms; 0 = off. @default 30_000 */
   readonly keepAliveMs?: number;
 }

@@ -1,7 +1,8 @@
 import type { Clock } from "../core/clock.ts";
 import { dial } from "../net/dial.ts";
-import type { DialAddress } from "../net/sockets.ts";
+import type { Connection, DialAddress } from "../net/sockets.ts";
 import { OriginPool } from "./http/pool.ts";
+import { Http2Origin } from "./http2/service.ts";
 import type { OriginEvents, OriginExchange, OriginRequest, OriginService } from "./port.ts";
 
 /** How an HTTP service is reached and kept (surface: section 11). Times in ms. */
@@ -11,6 +12,8 @@ export interface HttpServiceOptions {
   /** Host and port, or the path of a unix socket. */
   readonly address: DialAddress;
   readonly secure: boolean;
+  /** With TLS: offered, and taken when the service chooses it. Without: spoken from the first byte. */
+  readonly http2: boolean;
   readonly connectTimeoutMs: number;
   readonly tlsTimeoutMs: number;
   readonly keepAliveMs: number;
@@ -24,24 +27,50 @@ export interface HttpServiceOptions {
   readonly verify: boolean;
 }
 
-/** `http`, `https` and the two over unix sockets: a pool of HTTP/1.1 connections to one address. */
+/** `http`, `https`, `h2c` and those over unix sockets: pools of connections to one address. */
 export function createHttpService(options: HttpServiceOptions, clock: Clock): OriginService {
-  const { address, secure } = options;
-  const timeoutMs = options.connectTimeoutMs + (secure ? options.tlsTimeoutMs : 0);
-  const tls = { serverName: options.serverName, ca: options.ca, verify: options.verify };
-  const pool = new OriginPool({
+  const { secure, http2 } = options;
+  const dialWith = (alpn: readonly string[] | undefined) => (how: { signal: AbortSignal }) =>
+    dialService(options, alpn, how.signal);
+  const common = {
     clock,
-    connectTimeoutMs: timeoutMs,
+    connectTimeoutMs: connectTimeoutMs(options),
     maxIdle: options.maxIdleConnections,
     idleTimeoutMs: options.idleTimeoutMs,
-    dial: ({ signal }) =>
-      // The pool has the first word on time, so that running out of it is told apart from being refused.
-      dial(address, { signal, timeoutMs: timeoutMs * 2, keepAliveMs: options.keepAliveMs, ...(secure ? { tls } : {}) }),
-  });
+  };
+  // A service that was offered HTTP/2 elsewhere must not choose it where HTTP/1.1 is about to be spoken.
+  const http1 = new OriginPool({ ...common, dial: dialWith(http2 ? ["http/1.1"] : undefined) });
+  const origin = http2
+    ? new Http2Origin(
+        { ...common, dial: dialWith(["h2", "http/1.1"]), scheme: secure ? "https" : "http" },
+        http1,
+        secure,
+      )
+    : http1;
   return {
     label: options.label,
     start: () => Promise.resolve(),
-    exchange: (request: OriginRequest, events: OriginEvents): OriginExchange => pool.exchange(request, events),
-    close: () => Promise.resolve(pool.close()),
+    exchange: (request: OriginRequest, events: OriginEvents): OriginExchange => origin.exchange(request, events),
+    close: () => Promise.resolve(origin.close()),
   };
+}
+
+function connectTimeoutMs(options: HttpServiceOptions): number {
+  return options.connectTimeoutMs + (options.secure ? options.tlsTimeoutMs : 0);
+}
+
+function dialService(
+  options: HttpServiceOptions,
+  alpn: readonly string[] | undefined,
+  signal: AbortSignal,
+): Promise<Connection> {
+  const { serverName, ca, verify, keepAliveMs } = options;
+  const tls = { serverName, ca, verify, alpn };
+  return dial(options.address, {
+    signal,
+    // The pool has the first word on time, so that running out of it is told apart from being refused.
+    timeoutMs: connectTimeoutMs(options) * 2,
+    keepAliveMs,
+    ...(options.secure ? { tls } : {}),
+  });
 }

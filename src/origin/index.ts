@@ -24,6 +24,7 @@ const http: OriginPlugin = (spec, settings, deps) => {
     label: formatService(spec),
     address: target.address,
     secure: target.secure,
+    http2: usesHttp2(spec, target.secure, settings),
     connectTimeoutMs: settings.connectTimeout,
     tlsTimeoutMs: settings.tlsTimeout,
     keepAliveMs: settings.tcpKeepAlive,
@@ -41,6 +42,7 @@ function httpTarget(spec: ServiceSpec): { address: DialAddress; secure: boolean;
   switch (spec.kind) {
     case "http":
     case "https":
+    case "h2c":
       return { address: { host: spec.host, port: spec.port }, secure: spec.kind === "https", name: spec.host };
     case "unix":
     case "unix+tls":
@@ -48,6 +50,11 @@ function httpTarget(spec: ServiceSpec): { address: DialAddress; secure: boolean;
     default:
       return undefined;
   }
+}
+
+/** Without TLS there is no settling on a version: `true` alone means nothing there, as in cloudflared. */
+function usesHttp2(spec: ServiceSpec, secure: boolean, { http2Origin }: OriginSettings): boolean {
+  return spec.kind === "h2c" || http2Origin === "h2c" || (secure && http2Origin);
 }
 
 const status: OriginPlugin = (spec) => (spec.kind === "http_status" ? createStatusService(spec.status) : undefined);

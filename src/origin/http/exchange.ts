@@ -17,7 +17,7 @@ export const MAX_WAITING_BODY_BYTES = 4 * 1024 * 1024;
 export const MAX_REPLAY_BYTES = 64 * 1024;
 
 /** Methods that may be sent twice (RFC 9110 section 9.2.2). */
-const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+export const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 
 /** Methods whose empty body is said to be empty (RFC 9110 section 8.6): some servers answer 411 otherwise. */
 const BODY_EXPECTED: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH"]);

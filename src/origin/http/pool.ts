@@ -91,6 +91,11 @@ export class OriginPool implements ConnectionOwner {
     return exchange;
   }
 
+  /** Takes over a connection that was dialled elsewhere and on which nothing was said yet. */
+  adopt(connection: Connection): void {
+    this.onIdle(new OriginConnection(connection.channel, this), undefined);
+  }
+
   /** Lets idle connections go and keeps none from now on; requests under way end on their own. */
   close(): void {
     this.#closed = true;

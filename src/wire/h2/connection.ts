@@ -9,7 +9,7 @@ import {
   MAX_WINDOW_BYTES,
   SETTING,
 } from "./constants.ts";
-import { FrameReader, MAX_FRAME_BYTES, readU32 } from "./frame-reader.ts";
+import { FrameReader, MAX_FRAME_BYTES, MAX_HEADER_BLOCK_BYTES, readU32 } from "./frame-reader.ts";
 import { type Allocate, FrameWriter } from "./frame-writer.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { isInformational, validateRequest, validateResponse, validateTrailers } from "./message-rules.ts";
@@ -33,14 +33,55 @@ export const OUTPUT_HIGH_BYTES = 256 * 1024;
 export const MAX_STUCK_OUTPUT_BYTES = 4 * 1024 * 1024;
 /** Control frames in a row, with no message bytes between them either way, that end a connection. */
 export const MAX_IDLE_CONTROL_FRAMES = 20_000;
+/** Settings in one frame. Each may touch every stream, so a frame of thousands would be cheap to send and dear to take. */
+export const MAX_SETTINGS_IN_FRAME = 32;
 /** Bytes of one stream sent before the next stream has its turn. */
 const TURN_BYTES = 64 * 1024;
 /** Longest DATA frame we send, to a peer that takes it. */
 const SEND_FRAME_BYTES = 64 * 1024 - FRAME_HEADER_BYTES;
 
+/** What one peer may cost. */
+export interface H2Limits {
+  /** Streams it may have open at once (server role). */
+  readonly streams: number;
+  /** Unread bytes of one stream: at first (65,535 or more), and once its owner keeps up. */
+  readonly streamWindowBytes: number;
+  readonly maxStreamWindowBytes: number;
+  /** Unread bytes of the connection (65,535 or more). */
+  readonly connectionWindowBytes: number;
+  /** Bytes put aside for paused streams at which the connection's window stays shut. */
+  readonly heldBudgetBytes: number;
+  /** A decoded header block: names, values and 32 a field. */
+  readonly headerListBytes: number;
+  /** An encoded one. */
+  readonly headerBlockBytes: number;
+  /** Longest frame (16,384 or more). */
+  readonly frameBytes: number;
+  /** Control frames in a row, with no message between them. */
+  readonly idleControlFrames: number;
+  /** CONNECT requests reach the handler and RFC 8441 is announced; otherwise they are malformed (server role). */
+  readonly connect: boolean;
+}
+
+/** Limits of a tunnel: the peer is known, and carries the traffic of many visitors. */
+export const TUNNEL_LIMITS: H2Limits = {
+  streams: MAX_CONCURRENT_STREAMS,
+  streamWindowBytes: STREAM_WINDOW_BYTES,
+  maxStreamWindowBytes: MAX_STREAM_WINDOW_BYTES,
+  connectionWindowBytes: CONNECTION_WINDOW_BYTES,
+  heldBudgetBytes: HELD_BUDGET_BYTES,
+  headerListBytes: MAX_HEADER_LIST_BYTES,
+  headerBlockBytes: MAX_HEADER_BLOCK_BYTES,
+  frameBytes: MAX_FRAME_BYTES,
+  idleControlFrames: MAX_IDLE_CONTROL_FRAMES,
+  connect: false,
+};
+
 export interface H2Handler {
   /** A request came (server role). Call `stream.listen` during it. */
   onRequest(stream: H2Stream, fields: string[], endStream: boolean): void;
+  /** The same for a request whose fields are more than the limit; without this handler its stream is reset. */
+  onOversizedRequest?(stream: H2Stream, endStream: boolean): void;
   /** The peer takes no new streams any more. */
   onGoaway(code: number): void;
   onPingAck(payload: Uint8Array): void;
@@ -62,7 +103,8 @@ export class H2Connection implements StreamHost {
   readonly #role: H2Role;
   readonly #handler: H2Handler;
   readonly #out: FrameWriter;
-  readonly #hpack = new HpackDecoder(MAX_HEADER_LIST_BYTES);
+  readonly #limits: H2Limits;
+  readonly #hpack: HpackDecoder;
   readonly #streams = new Map<number, H2Stream>();
   /** Streams with unsent bytes or a waiting writer, in the order of their turn; not those that lack window. */
   readonly #waiting = new Set<H2Stream>();
@@ -80,7 +122,7 @@ export class H2Connection implements StreamHost {
   #nextStreamId = 1;
   #lastPeerStreamId = 0;
   #sendWindow = DEFAULT_WINDOW_BYTES;
-  #receiveWindow = CONNECTION_WINDOW_BYTES;
+  #receiveWindow: number;
   #uncredited = 0;
   #heldBytes = 0;
   #peerInitialWindow = DEFAULT_WINDOW_BYTES;
@@ -91,12 +133,15 @@ export class H2Connection implements StreamHost {
   #goawaySent = false;
   #idleControlFrames = 0;
 
-  constructor(role: H2Role, handler: H2Handler, allocate: Allocate) {
+  constructor(role: H2Role, handler: H2Handler, allocate: Allocate, limits: H2Limits = TUNNEL_LIMITS) {
     this.#role = role;
+    this.#limits = limits;
+    this.#hpack = new HpackDecoder(limits.headerListBytes);
+    this.#receiveWindow = limits.connectionWindowBytes;
     this.#handler = handler;
     this.#out = new FrameWriter(allocate);
     this.#reader = new FrameReader(
-      { preface: role === "server" },
+      { preface: role === "server", frameBytes: limits.frameBytes, headerBlockBytes: limits.headerBlockBytes },
       {
         onData: (streamId, length, padding) => this.#data(streamId, length, padding),
         onDataBytes: (chunk) => this.#dataBytes(chunk),
@@ -110,16 +155,22 @@ export class H2Connection implements StreamHost {
     );
     if (role === "client") this.#out.preface();
     this.#out.settings([
-      role === "client" ? [SETTING.enablePush, 0] : [SETTING.maxConcurrentStreams, MAX_CONCURRENT_STREAMS],
-      [SETTING.initialWindowSize, STREAM_WINDOW_BYTES],
-      [SETTING.maxFrameSize, MAX_FRAME_BYTES],
-      [SETTING.maxHeaderListSize, MAX_HEADER_LIST_BYTES],
+      role === "client" ? [SETTING.enablePush, 0] : [SETTING.maxConcurrentStreams, limits.streams],
+      [SETTING.initialWindowSize, limits.streamWindowBytes],
+      [SETTING.maxFrameSize, limits.frameBytes],
+      [SETTING.maxHeaderListSize, limits.headerListBytes],
+      ...(limits.connect ? ([[SETTING.enableConnectProtocol, 1]] as const) : []),
     ]);
-    this.#out.windowUpdate(0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES);
+    this.#out.windowUpdate(0, limits.connectionWindowBytes - DEFAULT_WINDOW_BYTES);
   }
 
   get streamCount(): number {
     return this.#streams.size;
+  }
+
+  /** True while the peer owes the rest of a frame or header block that is only read whole. */
+  get midFrame(): boolean {
+    return this.#reader.midFrame;
   }
 
   /** True while new streams may be opened (client role). */
@@ -148,6 +199,11 @@ export class H2Connection implements StreamHost {
     this.#goawaySent = true;
     this.#out.goaway(this.#lastPeerStreamId, H2_ERROR.noError);
     this.#announce();
+  }
+
+  /** Ends the connection for what its peer does: a GOAWAY with `code`, every stream over, then `onFatal`. */
+  giveUp(code: number, reason: string): void {
+    this.#fail(code, reason);
   }
 
   takeOutput(): Uint8Array[] {
@@ -205,7 +261,7 @@ export class H2Connection implements StreamHost {
     this.#announce();
     if (!end) return;
     this.#localEnd(stream);
-    stream.complete();
+    this.#ended(stream);
   }
 
   sendData(stream: H2Stream, chunk: Uint8Array): boolean {
@@ -227,7 +283,7 @@ export class H2Connection implements StreamHost {
     else this.#out.endStream(stream.id);
     this.#announce();
     this.#localEnd(stream);
-    stream.complete();
+    this.#ended(stream);
   }
 
   sendReset(stream: H2Stream, code: number): void {
@@ -240,7 +296,7 @@ export class H2Connection implements StreamHost {
   credit(stream: H2Stream, bytes: number): void {
     stream.uncredited += bytes;
     if (stream.remoteEnded || stream.dead || stream.uncredited < stream.windowBytes / 2) return;
-    const growth = stream.keepsUp && stream.windowBytes < MAX_STREAM_WINDOW_BYTES ? stream.windowBytes : 0;
+    const growth = stream.keepsUp && stream.windowBytes < this.#limits.maxStreamWindowBytes ? stream.windowBytes : 0;
     const granted = stream.uncredited + growth;
     this.#out.windowUpdate(stream.id, granted);
     stream.receiveWindow += granted;
@@ -324,7 +380,8 @@ export class H2Connection implements StreamHost {
   #control(type: number, flags: number, streamId: number, chunk: Uint8Array, at: number, length: number): void {
     switch (type) {
       case FRAME.priority:
-        if (this.#controlFrame() && length !== 5) this.#fail(H2_ERROR.frameSizeError, "PRIORITY length");
+        if (streamId === 0) this.#fail(H2_ERROR.protocolError, "PRIORITY of no stream");
+        else if (this.#controlFrame() && length !== 5) this.#fail(H2_ERROR.frameSizeError, "PRIORITY length");
         return;
       case FRAME.rstStream:
         if (length !== 4 || streamId === 0) this.#fail(H2_ERROR.frameSizeError, "RST_STREAM length");
@@ -358,7 +415,7 @@ export class H2Connection implements StreamHost {
   /** Counts frames that carry no message; a peer that sends nothing else is not working but flooding. */
   #controlFrame(): boolean {
     this.#idleControlFrames += 1;
-    if (this.#idleControlFrames <= MAX_IDLE_CONTROL_FRAMES) return true;
+    if (this.#idleControlFrames <= this.#limits.idleControlFrames) return true;
     this.#fail(H2_ERROR.enhanceYourCalm, "flood of control frames");
     return false;
   }
@@ -423,24 +480,29 @@ export class H2Connection implements StreamHost {
       else this.#laterHeaders(known, result.fields, endStream);
     } else if (this.#role === "server" && streamId > this.#lastPeerStreamId) {
       this.#lastPeerStreamId = streamId;
-      if (result.kind === "too-large") this.#out.rstStream(streamId, H2_ERROR.enhanceYourCalm);
-      else this.#request(streamId, result.fields, endStream);
+      this.#request(streamId, result.kind === "too-large" ? undefined : result.fields, endStream);
     }
     // Otherwise: headers of a stream we have already forgotten.
   }
 
-  #request(streamId: number, fields: string[], endStream: boolean): void {
-    if (this.#goawaySent || this.#streams.size >= MAX_CONCURRENT_STREAMS) {
+  /** `fields` undefined: they were more than the limit. */
+  #request(streamId: number, fields: string[] | undefined, endStream: boolean): void {
+    if (this.#goawaySent || this.#streams.size >= this.#limits.streams) {
       this.#out.rstStream(streamId, H2_ERROR.refusedStream);
       return;
     }
-    if (!validateRequest(fields)) {
+    if (fields === undefined && this.#handler.onOversizedRequest === undefined) {
+      this.#out.rstStream(streamId, H2_ERROR.enhanceYourCalm);
+      return;
+    }
+    if (fields !== undefined && !validateRequest(fields, this.#limits.connect)) {
       this.#out.rstStream(streamId, H2_ERROR.protocolError);
       return;
     }
     const stream = this.#newStream(streamId);
     stream.headReceived = true;
-    this.#handler.onRequest(stream, fields, endStream);
+    if (fields === undefined) this.#handler.onOversizedRequest?.(stream, endStream);
+    else this.#handler.onRequest(stream, fields, endStream);
     if (endStream) this.#remoteEnd(stream, []);
   }
 
@@ -457,7 +519,7 @@ export class H2Connection implements StreamHost {
       else stream.events?.onInformational(fields);
     } else {
       stream.headReceived = true;
-      stream.events?.onHead(fields);
+      stream.events?.onHead(fields, endStream);
       if (endStream && !stream.dead) this.#remoteEnd(stream, []);
     }
   }
@@ -470,7 +532,9 @@ export class H2Connection implements StreamHost {
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return;
     this.#forget(stream);
-    stream.finish(code, true, code !== H2_ERROR.refusedStream);
+    // RFC 9113 section 8.1: a server that answered in full resets what it did not read of the request; the answer holds.
+    if (code === H2_ERROR.noError && this.#role === "client" && stream.remoteEnded) stream.stopSending();
+    else stream.finish(code, true, code !== H2_ERROR.refusedStream);
   }
 
   #onSettings(streamId: number, flags: number, chunk: Uint8Array, at: number, length: number): void {
@@ -480,6 +544,10 @@ export class H2Connection implements StreamHost {
       return;
     }
     if (ack) return;
+    if (length > MAX_SETTINGS_IN_FRAME * 6) {
+      this.#fail(H2_ERROR.enhanceYourCalm, "too many settings");
+      return;
+    }
     for (let i = at; i < at + length; i += 6) {
       const id = ((chunk[i] as number) << 8) | (chunk[i + 1] as number);
       if (!this.#setting(id, readU32(chunk, i + 2))) return;
@@ -507,6 +575,10 @@ export class H2Connection implements StreamHost {
         }
         return true;
       }
+      case SETTING.enablePush:
+        if (value <= 1) return true;
+        this.#fail(H2_ERROR.protocolError, "push setting");
+        return false;
       case SETTING.maxFrameSize:
         if (value < DEFAULT_FRAME_BYTES || value > 0xff_ffff) {
           this.#fail(H2_ERROR.protocolError, "frame size setting");
@@ -538,7 +610,7 @@ export class H2Connection implements StreamHost {
     if (streamId === 0) {
       this.#sendWindow += bytes;
       if (bytes === 0 || this.#sendWindow > MAX_WINDOW_BYTES) {
-        this.#fail(H2_ERROR.flowControlError, "connection window");
+        this.#fail(windowError(bytes), "connection window");
         return;
       }
       this.#pump();
@@ -550,7 +622,7 @@ export class H2Connection implements StreamHost {
       return;
     }
     stream.sendWindow += bytes;
-    if (bytes === 0 || stream.sendWindow > MAX_WINDOW_BYTES) this.#resetStream(stream, H2_ERROR.flowControlError);
+    if (bytes === 0 || stream.sendWindow > MAX_WINDOW_BYTES) this.#resetStream(stream, windowError(bytes));
     else if (stream.unsent.length > 0) {
       this.#waiting.add(stream);
       this.#turn(stream);
@@ -560,7 +632,7 @@ export class H2Connection implements StreamHost {
   // ---- streams and the connection's life ----
 
   #newStream(id: number): H2Stream {
-    const stream = new H2Stream(id, this, { send: this.#peerInitialWindow, receive: STREAM_WINDOW_BYTES });
+    const stream = new H2Stream(id, this, { send: this.#peerInitialWindow, receive: this.#limits.streamWindowBytes });
     this.#streams.set(id, stream);
     return stream;
   }
@@ -573,6 +645,12 @@ export class H2Connection implements StreamHost {
     stream.localEnded = true;
     this.#waiting.delete(stream);
     if (stream.remoteEnded) this.#forget(stream);
+  }
+
+  /** Our end of a stream was sent. */
+  #ended(stream: H2Stream): void {
+    if (stream.stopsPeer && !stream.remoteEnded) this.sendReset(stream, H2_ERROR.noError);
+    else stream.complete();
   }
 
   #remoteEnd(stream: H2Stream, trailers: RawHeaders): void {
@@ -593,7 +671,8 @@ export class H2Connection implements StreamHost {
 
   /** Gives the connection window back as long as paused streams hold less than their budget. */
   #refill(): void {
-    if (this.#uncredited < CONNECTION_WINDOW_BYTES / 2 || this.#heldBytes > HELD_BUDGET_BYTES) return;
+    const { connectionWindowBytes, heldBudgetBytes } = this.#limits;
+    if (this.#uncredited < connectionWindowBytes / 2 || this.#heldBytes > heldBudgetBytes) return;
     this.#out.windowUpdate(0, this.#uncredited);
     this.#receiveWindow += this.#uncredited;
     this.#uncredited = 0;
@@ -615,6 +694,11 @@ export class H2Connection implements StreamHost {
     this.#waiting.clear();
     for (const stream of streams) stream.finish(H2_ERROR.internalError, false, stream.openedInTurn !== this.#turns);
   }
+}
+
+/** RFC 9113 section 6.9: an update by nothing breaks the protocol, one beyond the largest window breaks flow control. */
+function windowError(bytes: number): number {
+  return bytes === 0 ? H2_ERROR.protocolError : H2_ERROR.flowControlError;
 }
 
 /** True when only a WINDOW_UPDATE for this stream can let it go on. */

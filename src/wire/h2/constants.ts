@@ -25,6 +25,8 @@ export const SETTING = {
   initialWindowSize: 4,
   maxFrameSize: 5,
   maxHeaderListSize: 6,
+  /** RFC 8441 section 3. */
+  enableConnectProtocol: 8,
 } as const;
 
 export const H2_ERROR = {
@@ -40,6 +42,7 @@ export const H2_ERROR = {
   compressionError: 9,
   connectError: 10,
   enhanceYourCalm: 11,
+  http11Required: 13,
 } as const;
 
 export const DEFAULT_WINDOW_BYTES = 65_535;

@@ -1,8 +1,8 @@
 import { CLIENT_PREFACE, FLAG, FRAME, FRAME_HEADER_BYTES, H2_ERROR } from "./constants.ts";
 
-/** Longest frame we take. DATA passes as it arrives, so a long one costs no memory and saves headers. */
+/** Longest frame we take of a tunnel's peer. DATA passes as it arrives, so a long one costs no memory and saves headers. */
 export const MAX_FRAME_BYTES = 256 * 1024;
-/** Encoded header block of one message, HEADERS and CONTINUATION together. */
+/** Encoded header block of one message of a tunnel's peer, HEADERS and CONTINUATION together. */
 export const MAX_HEADER_BLOCK_BYTES = 1024 * 1024;
 
 /** What a reader finds, in order. */
@@ -33,10 +33,24 @@ export class FrameReader {
   #dataEnds = false;
   #block: { streamId: number; endStream: boolean; parts: Uint8Array[]; bytes: number } | undefined;
 
-  /** `preface`: the peer is a client, which speaks its preface first. */
-  constructor(options: { preface: boolean }, events: FrameEvents) {
+  readonly #frameBytes: number;
+  readonly #headerBlockBytes: number;
+
+  /**
+   * @param options.preface the peer is a client, which speaks its preface first
+   * @param options.frameBytes longest frame taken
+   * @param options.headerBlockBytes longest encoded header block taken
+   */
+  constructor(options: { preface: boolean; frameBytes: number; headerBlockBytes: number }, events: FrameEvents) {
     this.#events = events;
+    this.#frameBytes = options.frameBytes;
+    this.#headerBlockBytes = options.headerBlockBytes;
     this.#prefaceLeft = options.preface ? CLIENT_PREFACE.length : 0;
+  }
+
+  /** True while the rest of a frame or header block is awaited; never within DATA, which passes as it comes. */
+  get midFrame(): boolean {
+    return this.#partial !== undefined || this.#block !== undefined;
   }
 
   /** Reads nothing any more. */
@@ -81,7 +95,7 @@ export class FrameReader {
     const type = chunk[at + 3] as number;
     const flags = chunk[at + 4] as number;
     const streamId = readU32(chunk, at + 5) & 0x7fff_ffff;
-    if (length > MAX_FRAME_BYTES) {
+    if (length > this.#frameBytes) {
       this.#fail(H2_ERROR.frameSizeError, `frame of ${length} bytes`);
       return 0;
     }
@@ -153,7 +167,7 @@ export class FrameReader {
     block.parts.push(chunk.slice(at, end));
     // The frame's own cost counts too, so that empty frames cannot go on for ever.
     block.bytes += end - at + FRAME_HEADER_BYTES;
-    if (block.bytes > MAX_HEADER_BLOCK_BYTES) {
+    if (block.bytes > this.#headerBlockBytes) {
       this.#fail(H2_ERROR.enhanceYourCalm, "header block too large");
       return;
     }

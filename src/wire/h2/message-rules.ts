@@ -17,8 +17,13 @@ const CONNECTION_SPECIFIC: ReadonlySet<string> = new Set([
 const NAME = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
 const FORBIDDEN_IN_VALUE = /[\0\r\n]/;
 
-/** A request head: `:method`, `:scheme`, `:path` once each and not empty, `:authority` at most once. */
-export function validateRequest(fields: RawHeaders): boolean {
+/**
+ * A request head: `:method`, `:scheme`, `:path` once each and not empty, `:authority` at most once. `connect` lets the
+ * two forms of CONNECT pass: with `:authority` alone (section 8.5), or with all of them and `:protocol` (RFC 8441).
+ */
+export function validateRequest(fields: RawHeaders, connect: boolean): boolean {
+  let isConnect = false;
+  let protocol = 0;
   let method = 0;
   let scheme = 0;
   let path = 0;
@@ -29,12 +34,17 @@ export function validateRequest(fields: RawHeaders): boolean {
     if (name.charCodeAt(0) !== 0x3a) break;
     const value = fields[i + 1] as string;
     if (FORBIDDEN_IN_VALUE.test(value)) return false;
-    if (name === ":method" && value !== "") method += 1;
-    else if (name === ":scheme" && (value === "http" || value === "https")) scheme += 1;
+    if (name === ":method" && value !== "") {
+      method += 1;
+      isConnect = connect && value === "CONNECT";
+    } else if (name === ":scheme" && (value === "http" || value === "https")) scheme += 1;
     else if (name === ":path" && value !== "") path += 1;
     else if (name === ":authority") authority += 1;
+    else if (name === ":protocol" && value !== "" && connect) protocol += 1;
     else return false;
   }
+  if (protocol > (isConnect ? 1 : 0) || (isConnect && authority !== 1)) return false;
+  if (isConnect && protocol === 0) return method + scheme + path === 1 && validateFields(fields, i);
   return method === 1 && scheme === 1 && path === 1 && authority <= 1 && validateFields(fields, i);
 }
 

@@ -1,11 +1,12 @@
 import type { RawHeaders } from "../headers.ts";
+import { H2_ERROR } from "./constants.ts";
 
 /** What the owner of a stream is told, in order. `onReset` or the two ends (ours and `onEnd`) finish a stream. */
 export interface H2StreamEvents {
   /** An interim answer, status 1xx (client role only). */
   onInformational(fields: string[]): void;
-  /** The answer's head (client role only). */
-  onHead(fields: string[]): void;
+  /** The answer's head (client role only). `endStream`: nothing but `onEnd` follows. */
+  onHead(fields: string[], endStream: boolean): void;
   onData(chunk: Uint8Array): void;
   /** The peer ended its direction; trailers are empty when none came. */
   onEnd(trailers: RawHeaders): void;
@@ -52,6 +53,8 @@ export class H2Stream {
   /** True after `write` returned false, until `onDrain`. */
   writerWaits = false;
   localEnded = false;
+  /** Our end is followed by a reset without error, see `stopPeer`. */
+  stopsPeer = false;
   remoteEnded = false;
   dead = false;
   /** The connection's output turn in which our head was written (client role). */
@@ -106,6 +109,16 @@ export class H2Stream {
     if (this.unsent.length === 0) this.#host.sendEnd(this);
   }
 
+  /**
+   * What the peer still sends is not wanted: it is told so once all of our direction has left, the end included, so
+   * that no byte of the answer is lost (RFC 9113 section 8.1).
+   */
+  stopPeer(): void {
+    if (this.dead || this.remoteEnded) return;
+    if (this.localEnded) this.#host.sendReset(this, H2_ERROR.noError);
+    else this.stopsPeer = true;
+  }
+
   reset(code: number): void {
     if (!this.dead) this.#host.sendReset(this, code);
   }
@@ -146,6 +159,18 @@ export class H2Stream {
     this.#dropInbox();
     this.unsent.length = 0;
     this.#events?.onReset(code, byPeer, processed);
+  }
+
+  /** The peer wants no more of our direction, which is no failure: what it sent before stays to be read. */
+  stopSending(): void {
+    this.unsent.length = 0;
+    this.endWaits = undefined;
+    this.localEnded = true;
+    if (this.writerWaits) {
+      this.writerWaits = false;
+      this.#events?.onDrain();
+    }
+    this.complete();
   }
 
   /** Tells the owner that both ends are through, once it has seen the peer's end. */

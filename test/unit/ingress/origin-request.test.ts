@@ -101,6 +101,11 @@ describe("settings", () => {
     expect(settingsOf({ caPool: "x" }, { caPool: null, connectTimeout: null }).caPool).toBe("x");
   });
 
+  test("name HTTP/2 in clear text", () => {
+    expect(settingsOf({ http2Origin: true }, { http2Origin: "h2c" }).http2Origin).toBe("h2c");
+    expect(settingsOf({ http2Origin: "h2c" }, { http2Origin: false }).http2Origin).toBe(false);
+  });
+
   test("have durations in whole seconds in JSON", () => {
     const parsed = parseIngress({ originRequest: { connectTimeout: 10 } }, { durations: "seconds" });
     expect(parsed.issues).toEqual([]);
@@ -139,6 +144,14 @@ const WRONG: { raw: unknown; want: string[] }[] = [
       'error originRequest.keepAliveConnections: "keepAliveConnections" must be a whole number from 0 to 65535, not "NaN"',
       'error originRequest.proxyPort: "proxyPort" must be a whole number from 0 to 65535, not "-1"',
     ],
+  },
+  {
+    raw: { http2Origin: "yes" },
+    want: ['error originRequest.http2Origin: "http2Origin" must be true, false or h2c, not "yes"'],
+  },
+  {
+    raw: { http2Origin: [] },
+    want: ['error originRequest.http2Origin: "http2Origin" must be true, false or h2c, not a list'],
   },
   {
     raw: { noTlsVerify: true, constructor: true },

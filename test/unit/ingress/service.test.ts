@@ -29,7 +29,8 @@ test.each([
   { text: "rdp://host", want: { kind: "tcp", scheme: "rdp", host: "host", port: 3389 } },
   { text: "smb://host", want: { kind: "tcp", scheme: "smb", host: "host", port: 445 } },
   { text: "mysql://host", want: { kind: "tcp", scheme: "mysql", host: "host", port: 0 } },
-  { text: "h2c://host:50051", want: { kind: "tcp", scheme: "h2c", host: "host", port: 50051 } },
+  { text: "h2c://host:50051", want: { kind: "h2c", host: "host", port: 50051 } },
+  { text: "H2C://[::1]", want: { kind: "h2c", host: "::1", port: 80 } },
 ])("$text", ({ text, want }) => {
   expect(parseService(text)).toEqual(want as never);
 });
@@ -68,7 +69,7 @@ describe("a service is refused", () => {
 
 test("what a service is written as means the same service", () => {
   const host = fc.constantFrom("localhost", "10.0.0.1", "[::1]", "a.example");
-  const scheme = fc.constantFrom("http", "https", "ws", "wss", "tcp", "ssh", "ftp");
+  const scheme = fc.constantFrom("http", "https", "ws", "wss", "h2c", "tcp", "ssh", "ftp");
   fc.assert(
     fc.property(scheme, host, fc.integer({ min: 1, max: 65_535 }), (name, authority, port) => {
       const service = parseService(`${name}://${authority}:${port}`);
