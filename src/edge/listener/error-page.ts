@@ -18,7 +18,7 @@ const STATUS_ADVICE: Readonly<Record<number, readonly [title: string, advice: st
   431: ["Request header fields too large", "The header of the request is larger than this server takes."],
   501: ["Not implemented", "The request uses a method or coding that this server does not know."],
   503: ["Service unavailable", "The server has too much to do. Try again in a moment."],
-  505: ["HTTP version not supported", "This server speaks HTTP/1.1."],
+  505: ["HTTP version not supported", "This server speaks HTTP/2 and HTTP/1.1."],
   508: [
     "Loop detected",
     "The request came back to this server again and again. The owner of the site has to look at its routes.",

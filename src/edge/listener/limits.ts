@@ -15,3 +15,14 @@ export const HALF_CLOSED_IDLE_MS = 5_000;
 export const LINGER_MS = 5_000;
 /** Bytes read and dropped in that time. */
 export const MAX_LINGER_BYTES = 4 * 1024 * 1024;
+
+/** Requests one HTTP/2 connection may have running. */
+export const MAX_H2_STREAMS = 250;
+/**
+ * Requests that a visitor of HTTP/2 may take back before they are answered: at once, and a second. Each costs a request
+ * to the origin and nothing to whoever sent it ("rapid reset"); browsers and callers with deadlines stay far below.
+ */
+export const H2_RESET_BURST = 1_000;
+export const H2_RESETS_PER_SECOND = 50;
+/** Silence of an HTTP/2 connection that carries requests before it is asked for a sign of life, in ms. */
+export const H2_PING_AFTER_MS = 60_000;

@@ -4,7 +4,7 @@ import { listen } from "../../net/listen.ts";
 import type { Listener } from "../../net/sockets.ts";
 import type { Dispatcher } from "../dispatcher/dispatcher.ts";
 import type { RequestPolicy } from "./request-policy.ts";
-import { VisitorConnection } from "./visitor-connection.ts";
+import { Visitor } from "./visitor.ts";
 import type { AccessEntry, ListenerCounters } from "./visitor-deps.ts";
 
 /** Visitors' connections open at once. */
@@ -24,7 +24,7 @@ export interface PublicListener {
   abort(): void;
 }
 
-/** Listens for visitors over HTTP/1.1. Rejects with `listen.failed`. */
+/** Listens for visitors over HTTP/1.1 and HTTP/2. Rejects with `listen.failed`. */
 export async function startPublicListener(options: {
   host: string;
   port: number;
@@ -36,7 +36,7 @@ export async function startPublicListener(options: {
   onAccess: (entry: AccessEntry) => void;
 }): Promise<PublicListener> {
   const counters: ListenerCounters = { connections: 0, requests: 0, malformed: 0, timeouts: 0, retries: 0 };
-  const open = new Set<VisitorConnection>();
+  const open = new Set<Visitor>();
   const perIp = new Map<string, number>();
   let closing = false;
   let idle = (): void => {};
@@ -51,7 +51,7 @@ export async function startPublicListener(options: {
     onAccess: options.onAccess,
   };
 
-  const onGone = (connection: VisitorConnection): void => {
+  const onGone = (connection: Visitor): void => {
     open.delete(connection);
     const left = (perIp.get(connection.ip) ?? 1) - 1;
     if (left === 0) perIp.delete(connection.ip);
@@ -70,7 +70,7 @@ export async function startPublicListener(options: {
       }
       counters.connections += 1;
       perIp.set(connection.remoteIp, fromIp + 1);
-      open.add(new VisitorConnection(connection, deps, onGone));
+      open.add(new Visitor(connection, deps, onGone));
     },
   });
 

@@ -1,5 +1,4 @@
 import { TunnelError } from "../../core/errors.ts";
-import type { ChannelEvents } from "../../net/channel.ts";
 import type { Connection } from "../../net/sockets.ts";
 import { RequestDecoder } from "../../wire/h1/decoder.ts";
 import { encodeResponseHead } from "../../wire/h1/encoder.ts";
@@ -7,6 +6,7 @@ import type { Malformed } from "../../wire/h1/malformed.ts";
 import type { RequestHead } from "../../wire/h1/message.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { type EdgeError, renderError, statusError } from "./error-page.ts";
+import { H1Answer, h1Request } from "./h1-answer.ts";
 import {
   HALF_CLOSED_IDLE_MS,
   HEAD_TIMEOUT_MS,
@@ -17,14 +17,14 @@ import {
 } from "./limits.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
 import { VisitorExchange } from "./visitor-exchange.ts";
+import type { VisitorProtocol } from "./visitor-protocol.ts";
 
 type Phase = "idle" | "head" | "exchange" | "tunnel" | "linger" | "gone";
 
-/** One connection of a visitor: requests one after the other, then perhaps a WebSocket. */
-export class VisitorConnection implements ChannelEvents {
+/** One HTTP/1.1 connection of a visitor: requests one after the other, then perhaps a WebSocket. */
+export class VisitorConnection implements VisitorProtocol {
   readonly #connection: Connection;
   readonly #deps: VisitorDeps;
-  readonly #onGone: (connection: VisitorConnection) => void;
   readonly #decoder: RequestDecoder;
   #phase: Phase = "idle";
   #exchange: VisitorExchange | undefined;
@@ -32,10 +32,9 @@ export class VisitorConnection implements ChannelEvents {
   #lingerBytes = 0;
   #visitorEnded = false;
 
-  constructor(connection: Connection, deps: VisitorDeps, onGone: (connection: VisitorConnection) => void) {
+  constructor(connection: Connection, deps: VisitorDeps) {
     this.#connection = connection;
     this.#deps = deps;
-    this.#onGone = onGone;
     this.#decoder = new RequestDecoder({
       onHead: (head) => this.#onHead(head),
       onData: (chunk) => this.#exchange?.bodyData(chunk),
@@ -43,14 +42,8 @@ export class VisitorConnection implements ChannelEvents {
       onMalformed: (fault) => this.#onMalformed(fault),
     });
     this.#deadlineAtMs = deps.clock.nowMs() + KEEP_ALIVE_IDLE_MS;
-    connection.channel.listen(this);
   }
 
-  get ip(): string {
-    return this.#connection.remoteIp;
-  }
-
-  /** Called about once a second. */
   checkDeadline(nowMs: number): void {
     if (nowMs < this.#deadlineAtMs || this.#phase === "gone") return;
     this.#deps.counters.timeouts += 1;
@@ -63,7 +56,6 @@ export class VisitorConnection implements ChannelEvents {
     else this.#close(LINGER_MS);
   }
 
-  /** Ends an idle connection; one that carries a request ends after it. */
   retire(): void {
     if (this.#phase === "idle") this.#close(LINGER_MS);
   }
@@ -116,7 +108,6 @@ export class VisitorConnection implements ChannelEvents {
     this.#decoder.stop();
     this.#exchange?.visitorGone(error);
     this.#exchange = undefined;
-    this.#onGone(this);
   }
 
   // ---- from the decoder ----
@@ -124,9 +115,11 @@ export class VisitorConnection implements ChannelEvents {
   #onHead(head: RequestHead): void {
     this.#phase = "exchange";
     this.#deps.counters.requests += 1;
-    this.#exchange = new VisitorExchange(head, this.#connection, this.#deps, {
+    const { channel, remoteIp } = this.#connection;
+    const answer = new H1Answer(head, channel, this.#deps.closing);
+    this.#exchange = new VisitorExchange(h1Request(head), remoteIp, answer, this.#deps, {
       onTunnel: () => this.#startTunnel(),
-      onFinished: (mayContinue) => this.#finished(mayContinue),
+      onFinished: (whole) => this.#finished(whole && answer.keepAlive),
       onMoved: (waiting) => this.#deadline(waiting),
     });
     this.#exchange.start();
@@ -156,7 +149,7 @@ export class VisitorConnection implements ChannelEvents {
   #finished(mayContinue: boolean): void {
     if (this.#phase === "gone") return;
     this.#exchange = undefined;
-    if (!mayContinue || this.#deps.closing()) {
+    if (!mayContinue) {
       // A visitor that has sent everything closes when it has read everything, however long that takes it.
       this.#close(this.#phase === "tunnel" || this.#decoder.waiting ? WRITE_STALL_MS : LINGER_MS);
     } else if (this.#decoder.waiting) this.#nextRequest();

@@ -1,19 +1,14 @@
 import { TunnelError } from "../../core/errors.ts";
 import { NO_TRAILERS } from "../../net/channel.ts";
-import type { Connection } from "../../net/sockets.ts";
-import type { StreamKind, StreamResponse } from "../../transport/port.ts";
-import { encodeChunk, encodeLastChunk, encodeResponseHead } from "../../wire/h1/encoder.ts";
+import type { StreamResponse } from "../../transport/port.ts";
 import { stripHopByHop } from "../../wire/h1/hop-by-hop.ts";
-import type { RequestHead } from "../../wire/h1/message.ts";
 import { isTrailerAllowed } from "../../wire/h1/trailers.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import type { Dispatch, DispatchEvents } from "../dispatcher/dispatcher.ts";
 import { BAD_GATEWAY, type EdgeError, NO_CONNECTOR, renderError, statusError, UNKNOWN_HOSTNAME } from "./error-page.ts";
-import { BODY_IDLE_MS, WRITE_STALL_MS } from "./limits.ts";
+import { WRITE_STALL_MS } from "./limits.ts";
 import { isLooping, tunnelHeaders } from "./request-policy.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
-
-const CONTINUE = new TextEncoder().encode("HTTP/1.1 100 Continue\r\n\r\n");
 
 const NO_DESTINATION = {
   loop: statusError(508),
@@ -22,36 +17,79 @@ const NO_DESTINATION = {
   "store-failed": statusError(503),
 } as const;
 
-/** How the end of an answer's body is told to the visitor. */
-type AnswerFraming =
-  | { kind: "none" }
-  | { kind: "length"; left: number }
-  | { kind: "chunked" }
-  | { kind: "until-close" };
+/** A request of a visitor, whichever version of HTTP carried it. */
+export interface VisitorRequest {
+  /** `websocket`: a handshake; no body, and bytes both ways once it is accepted. */
+  readonly kind: "http" | "websocket";
+  readonly method: string;
+  readonly target: string;
+  /** With port as sent; empty only in HTTP/1.0. */
+  readonly host: string;
+  readonly headers: RawHeaders;
+  readonly hasBody: boolean;
+  /** Silence within the body that is borne while the origin waits for it, in ms. */
+  readonly bodyIdleMs: number;
+  /** The visitor waits for 100 before it sends the body. */
+  readonly expectContinue: boolean;
+}
+
+/** The head of an answer; its fields are those of any version of HTTP. */
+export interface AnswerHead {
+  readonly status: number;
+  readonly headers: RawHeaders;
+  /** No body follows, whatever Content-Length says. */
+  readonly bodyless: boolean;
+  /** Content-Length is among the fields and will be kept. */
+  readonly hasLength: boolean;
+}
+
+/** Writes one answer as the visitor's version of HTTP has it. */
+export interface AnswerWriter {
+  /** An interim head; dropped where the visitor cannot take it. */
+  inform(status: number, headers: RawHeaders): void;
+  /** Begins the answer; false = nothing was sent, because these fields would mean something else on the wire. */
+  begin(head: AnswerHead): boolean;
+  /** Sends a whole answer of the edge's own. `requestEnded`: nothing of the request is left to read. */
+  whole(status: number, headers: RawHeaders, body: Uint8Array | undefined, requestEnded: boolean): void;
+  /** Accepts a handshake: what is written from here on are its bytes. False as with `begin`. */
+  switchProtocols(headers: RawHeaders, protocol: string): boolean;
+  /** Part of the body. False = hold back until the exchange is told `visitorDrained`. */
+  write(chunk: Uint8Array): boolean;
+  end(trailers: RawHeaders): void;
+  /** Takes no more of the request for now. */
+  hold(): void;
+  release(): void;
+  /** Breaks the answer off so that the visitor sees it is not whole. */
+  cut(error: TunnelError): void;
+}
 
 export interface ExchangeOwner {
   /** The handshake is done: bytes pass as they are from here on. */
   onTunnel(): void;
-  /** The answer is out, or cannot be. `mayContinue`: the connection is good for another request. */
-  onFinished(mayContinue: boolean): void;
+  /** The answer is out. `whole`: so is the request, to its end. */
+  onFinished(whole: boolean): void;
   /** Something moved; this long may pass until the next time, in ms. */
   onMoved(withinMs: number): void;
 }
 
-/** One request of a visitor and its answer. */
+/** One request of a visitor and its answer: everything about them that no version of HTTP changes. */
 export class VisitorExchange implements DispatchEvents {
-  readonly #head: RequestHead;
-  readonly #connection: Connection;
+  readonly #request: VisitorRequest;
+  readonly #ip: string;
+  readonly #writer: AnswerWriter;
   readonly #deps: VisitorDeps;
   readonly #owner: ExchangeOwner;
   readonly #ray: string;
   readonly #startedAtMs: number;
   #dispatch: Dispatch | undefined;
-  #bodyEnded = false;
+  #bodyEnded: boolean;
   #dispatchOver = false;
   #continueSent = false;
   #status: number | undefined;
-  #framing: AnswerFraming = { kind: "none" };
+  /** The answer has no body to pass on. */
+  #bodyless = false;
+  /** What Content-Length still promises; undefined = it promised nothing. */
+  #left: number | undefined;
   #answerEnded = false;
   #tunnel = false;
   #finished = false;
@@ -61,11 +99,14 @@ export class VisitorExchange implements DispatchEvents {
   /** The tunnel does not take the request's body, and the visitor is held back. */
   #uploadHeld = false;
 
-  constructor(head: RequestHead, connection: Connection, deps: VisitorDeps, owner: ExchangeOwner) {
-    this.#head = head;
-    this.#connection = connection;
+  /** `ip`: the visitor's address. */
+  constructor(request: VisitorRequest, ip: string, writer: AnswerWriter, deps: VisitorDeps, owner: ExchangeOwner) {
+    this.#request = request;
+    this.#ip = ip;
+    this.#writer = writer;
     this.#deps = deps;
     this.#owner = owner;
+    this.#bodyEnded = !request.hasBody;
     this.#ray = deps.nextRay();
     this.#startedAtMs = deps.clock.nowMs();
   }
@@ -80,33 +121,31 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   start(): void {
-    const head = this.#head;
-    this.#bodyEnded = head.framing.kind === "none";
+    const request = this.#request;
     this.#watch();
-    const destination = isLooping(head.headers)
+    const destination = isLooping(request.headers)
       ? ({ kind: "loop" } as const)
-      : this.#deps.dispatcher.find(hostnameOf(head.host ?? ""));
+      : this.#deps.dispatcher.find(hostnameOf(request.host));
     if (destination.kind !== "tunnel") {
       this.fail(NO_DESTINATION[destination.kind]);
       return;
     }
-    const kind = streamKind(head);
-    const context = { ip: this.#connection.remoteIp, scheme: this.#deps.scheme, ray: this.#ray };
+    const context = { ip: this.#ip, scheme: this.#deps.scheme, ray: this.#ray };
     this.#dispatch = this.#deps.dispatcher.open(
       destination.tunnelId,
       {
-        kind,
-        method: head.method,
-        authority: head.host ?? "",
-        path: head.target,
-        headers: tunnelHeaders(head.headers, context, this.#deps.policy),
-        bodyless: kind === "http" && head.framing.kind === "none",
+        kind: request.kind,
+        method: request.method,
+        authority: request.host,
+        path: request.target,
+        headers: tunnelHeaders(request.headers, context, this.#deps.policy),
+        bodyless: request.kind === "http" && !request.hasBody,
       },
       this,
     );
-    if (head.expectContinue && !this.#bodyEnded) {
+    if (request.expectContinue && !this.#bodyEnded) {
       this.#continueSent = true;
-      this.#connection.channel.write(CONTINUE);
+      this.#writer.inform(100, NO_TRAILERS);
     }
   }
 
@@ -116,7 +155,7 @@ export class VisitorExchange implements DispatchEvents {
     if (this.#dispatch === undefined || this.#dispatchOver) return;
     if (!this.#dispatch.write(chunk)) {
       this.#uploadHeld = true;
-      this.#connection.channel.pause();
+      this.#writer.hold();
     }
     this.#watch();
   }
@@ -125,7 +164,7 @@ export class VisitorExchange implements DispatchEvents {
     this.#bodyEnded = true;
     this.#watch();
     // A handshake's stream stays open: what follows is not a body.
-    if (streamKind(this.#head) === "http") this.#dispatch?.end(trailers);
+    if (this.#request.kind === "http") this.#dispatch?.end(trailers);
     this.#finishIfDone();
   }
 
@@ -148,7 +187,7 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   tunnelData(chunk: Uint8Array): void {
-    if (this.#dispatch?.write(chunk) === false) this.#connection.channel.pause();
+    if (this.#dispatch?.write(chunk) === false) this.#writer.hold();
   }
 
   tunnelEnd(): void {
@@ -162,9 +201,8 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   onInformational(status: number, headers: RawHeaders): void {
-    if (this.#head.minorVersion === 0 || this.answered || (status === 100 && this.#continueSent)) return;
-    const bytes = encodeResponseHead({ status, reason: "", headers: stripHopByHop(headers) });
-    if (bytes instanceof Uint8Array) this.#connection.channel.write(bytes);
+    if (this.#finished || this.answered || (status === 100 && this.#continueSent)) return;
+    this.#writer.inform(status, stripHopByHop(headers));
   }
 
   onResponse(response: StreamResponse): void {
@@ -173,64 +211,68 @@ export class VisitorExchange implements DispatchEvents {
       this.fail(response.status === 502 ? BAD_GATEWAY : statusError(response.status));
       return;
     }
-    const handshake = streamKind(this.#head) === "websocket";
+    const handshake = this.#request.kind === "websocket";
     if (handshake && response.status === 101) {
       this.#switchProtocols(response);
       return;
     }
-    const framing = this.#frame(response);
-    if (framing === undefined) {
+    const { status } = response;
+    const length = headerValue(response.headers, "content-length");
+    if (status < 200 || (length !== undefined && !/^[0-9]{1,15}$/.test(length))) {
       this.fail(BAD_GATEWAY);
       return;
     }
     // The origin said no, so nothing follows the handshake.
     if (handshake) this.#dispatch?.end(NO_TRAILERS);
-    this.#framing = framing;
+    this.#bodyless = this.#request.method === "HEAD" || status === 204 || status === 304;
+    if (!this.#bodyless && length !== undefined) this.#left = Number(length);
     const headers = stripHopByHop(response.headers).filter(notContentLength);
-    const length = headerValue(response.headers, "content-length");
     // Forbidden beside 204 (RFC 9110 section 8.6).
-    if (length !== undefined && response.status !== 204) headers.push("Content-Length", length);
-    if (framing.kind === "chunked") headers.push("Transfer-Encoding", "chunked");
-    headers.push("Cf-Ray", this.#ray, "Connection", this.#keepAlive() ? "keep-alive" : "close");
-    this.#sendHead(response.status, headers);
+    if (length !== undefined && status !== 204) headers.push("Content-Length", length);
+    headers.push("Cf-Ray", this.#ray);
+    if (!this.#writer.begin({ status, headers, bodyless: this.#bodyless, hasLength: length !== undefined })) {
+      // The origin's fields cannot be sent as they are without meaning something else.
+      this.fail(BAD_GATEWAY);
+      return;
+    }
+    this.#status = status;
+    this.#watch();
   }
 
   onData(chunk: Uint8Array): void {
-    // An empty chunk would end a chunked body.
     if (this.#finished || this.#answerEnded || chunk.length === 0) return;
-    if (this.#tunnel) {
-      this.#send(chunk);
-      return;
-    }
-    const framing = this.#framing;
-    if (framing.kind === "none") return;
-    if (framing.kind === "length") {
-      if (chunk.length > framing.left) {
-        this.#cut("The answer is longer than its Content-Length");
-        return;
+    if (!this.#tunnel) {
+      if (!this.answered || this.#bodyless) return;
+      if (this.#left !== undefined) {
+        if (chunk.length > this.#left) {
+          this.#cut("The answer is longer than its Content-Length");
+          return;
+        }
+        this.#left -= chunk.length;
       }
-      framing.left -= chunk.length;
+      if (this.#halfClosed) this.#owner.onMoved(Number.POSITIVE_INFINITY);
     }
-    if (this.#halfClosed) this.#owner.onMoved(Number.POSITIVE_INFINITY);
-    this.#send(framing.kind === "chunked" ? encodeChunk(chunk) : chunk);
+    if (this.#writer.write(chunk)) return;
+    // The origin is held back when the visitor does not keep up.
+    this.#dispatch?.pause();
+    if (this.#visitorFull) return;
+    this.#visitorFull = true;
+    this.#owner.onMoved(WRITE_STALL_MS);
   }
 
   onEnd(trailers: RawHeaders): void {
     if (this.#finished || this.#answerEnded) return;
     if (this.#tunnel) {
-      this.#connection.channel.end();
+      this.#writer.end(NO_TRAILERS);
       return;
     }
     if (!this.answered) return;
-    if (this.#framing.kind === "length" && this.#framing.left > 0) {
+    if (this.#left !== undefined && this.#left > 0) {
       this.#cut("The answer is shorter than its Content-Length");
       return;
     }
-    if (this.#framing.kind === "chunked") {
-      const last = encodeLastChunk(allowedTrailers(trailers));
-      this.#connection.channel.write(last instanceof Uint8Array ? last : (encodeLastChunk(NO_TRAILERS) as Uint8Array));
-    }
     this.#answerEnded = true;
+    this.#writer.end(allowedTrailers(trailers));
     this.#finishIfDone();
     if (!this.#finished) this.#finishEarly();
   }
@@ -239,14 +281,14 @@ export class VisitorExchange implements DispatchEvents {
     if (this.#finished) return;
     this.#uploadHeld = false;
     this.#watch();
-    this.#connection.channel.resume();
+    this.#writer.release();
   }
 
   onClose(error: TunnelError | undefined): void {
     this.#dispatchOver = true;
     if (this.#finished) return;
     if (this.#tunnel) {
-      if (error !== undefined) this.#connection.channel.abort(error);
+      if (error !== undefined) this.#writer.cut(error);
       else this.#finish(false, undefined);
       return;
     }
@@ -257,7 +299,7 @@ export class VisitorExchange implements DispatchEvents {
     else this.fail(BAD_GATEWAY);
   }
 
-  /** Answers with an error of the edge's own, or cuts the connection when an answer has begun. */
+  /** Answers with an error of the edge's own, or cuts the answer that has begun. */
   fail(error: EdgeError): void {
     if (this.#finished) return;
     if (this.answered) {
@@ -265,11 +307,10 @@ export class VisitorExchange implements DispatchEvents {
       return;
     }
     this.#dispatchOver = true;
-    const { headers, body } = renderError(error, this.#head.headers, this.#ray);
-    const mayContinue = this.#keepAlive() && this.#bodyEnded;
-    headers.push("Connection", mayContinue ? "keep-alive" : "close");
-    this.#sendHead(error.status, headers, this.#head.method === "HEAD" ? undefined : body);
-    this.#finish(mayContinue, error.title);
+    const { headers, body } = renderError(error, this.#request.headers, this.#ray);
+    this.#status = error.status;
+    this.#writer.whole(error.status, headers, this.#request.method === "HEAD" ? undefined : body, this.#bodyEnded);
+    this.#finish(this.#bodyEnded, error.title);
     // Last, because a stream may report its end during the call.
     this.#dispatch?.abort(new TunnelError("aborted", error.title));
   }
@@ -278,34 +319,14 @@ export class VisitorExchange implements DispatchEvents {
 
   #switchProtocols(response: StreamResponse): void {
     const headers = stripHopByHop(response.headers).filter(notContentLength);
-    headers.push("Upgrade", headerValue(response.headers, "upgrade") ?? "websocket", "Connection", "Upgrade");
     headers.push("Cf-Ray", this.#ray);
-    this.#sendHead(101, headers);
-    if (this.#finished) return;
-    this.#tunnel = true;
-    this.#owner.onTunnel();
-  }
-
-  #sendHead(status: number, headers: RawHeaders, body?: Uint8Array): void {
-    const bytes = encodeResponseHead({ status, reason: reasonOf(status), headers }, body);
-    if (!(bytes instanceof Uint8Array)) {
-      // The origin's fields cannot be sent as they are without meaning something else.
-      if (status === 502) this.#cut("The answer cannot be written");
-      else this.fail(BAD_GATEWAY);
+    if (!this.#writer.switchProtocols(headers, headerValue(response.headers, "upgrade") ?? "websocket")) {
+      this.fail(BAD_GATEWAY);
       return;
     }
-    this.#status = status;
-    this.#send(bytes);
-    this.#watch();
-  }
-
-  /** Writes to the visitor, and holds the origin back when the visitor does not keep up. */
-  #send(bytes: Uint8Array): void {
-    if (this.#connection.channel.write(bytes)) return;
-    this.#dispatch?.pause();
-    if (this.#visitorFull) return;
-    this.#visitorFull = true;
-    this.#owner.onMoved(WRITE_STALL_MS);
+    this.#status = 101;
+    this.#tunnel = true;
+    this.#owner.onTunnel();
   }
 
   /**
@@ -315,28 +336,14 @@ export class VisitorExchange implements DispatchEvents {
   #watch(): void {
     if (this.#visitorFull) return;
     const awaited = !this.#bodyEnded && !this.#uploadHeld && !this.answered;
-    this.#owner.onMoved(awaited ? BODY_IDLE_MS : Number.POSITIVE_INFINITY);
-  }
-
-  /** Undefined for a head that is no final answer to this request. */
-  #frame(response: StreamResponse): AnswerFraming | undefined {
-    const { status } = response;
-    const length = headerValue(response.headers, "content-length");
-    if (status < 200 || (length !== undefined && !/^[0-9]{1,15}$/.test(length))) return undefined;
-    if (this.#head.method === "HEAD" || status === 204 || status === 304) return { kind: "none" };
-    if (length !== undefined) return { kind: "length", left: Number(length) };
-    return this.#head.minorVersion === 1 ? { kind: "chunked" } : { kind: "until-close" };
-  }
-
-  #keepAlive(): boolean {
-    return this.#head.keepAlive && this.#framing.kind !== "until-close" && !this.#deps.closing();
+    this.#owner.onMoved(awaited ? this.#request.bodyIdleMs : Number.POSITIVE_INFINITY);
   }
 
   #finishIfDone(): void {
-    if (this.#answerEnded && this.#bodyEnded) this.#finish(this.#keepAlive(), undefined);
+    if (this.#answerEnded && this.#bodyEnded) this.#finish(true, undefined);
   }
 
-  /** The origin answered without reading the whole request: the rest goes nowhere and the connection ends. */
+  /** The origin answered without reading the whole request: the rest goes nowhere. */
   #finishEarly(): void {
     this.#dispatchOver = true;
     this.#finish(false, undefined);
@@ -347,34 +354,27 @@ export class VisitorExchange implements DispatchEvents {
     this.#finished = true;
     this.#report(why);
     this.#dispatch?.abort(new TunnelError("stream.protocol", why));
-    this.#connection.channel.abort(new TunnelError("stream.protocol", why));
+    this.#writer.cut(new TunnelError("stream.protocol", why));
   }
 
-  #finish(mayContinue: boolean, error: string | undefined): void {
+  #finish(whole: boolean, error: string | undefined): void {
     if (this.#finished) return;
     this.#finished = true;
     this.#report(error);
-    this.#owner.onFinished(mayContinue);
+    this.#owner.onFinished(whole);
   }
 
   #report(error: string | undefined): void {
     this.#deps.onAccess({
       ray: this.#ray,
-      ip: this.#connection.remoteIp,
-      method: this.#head.method,
-      host: this.#head.host ?? "",
+      ip: this.#ip,
+      method: this.#request.method,
+      host: this.#request.host,
       status: this.#status,
       durationMs: this.#deps.clock.nowMs() - this.#startedAtMs,
       error,
     });
   }
-}
-
-/** Only a GET without body that names `websocket` alone is a handshake; other upgrades are not offered to origins. */
-function streamKind(head: RequestHead): StreamKind {
-  const handshake =
-    head.upgrade?.toLowerCase() === "websocket" && head.method === "GET" && head.framing.kind === "none";
-  return handshake ? "websocket" : "http";
 }
 
 /** Host in lower case without port, brackets or a trailing dot. */
@@ -390,35 +390,4 @@ function notContentLength(_text: string, index: number, fields: readonly string[
 function allowedTrailers(trailers: RawHeaders): RawHeaders {
   if (trailers.length === 0) return trailers;
   return trailers.filter((_text, i) => isTrailerAllowed((trailers[i - (i % 2)] as string).toLowerCase()));
-}
-
-const REASONS: Readonly<Record<number, string>> = {
-  101: "Switching Protocols",
-  200: "OK",
-  201: "Created",
-  204: "No Content",
-  206: "Partial Content",
-  301: "Moved Permanently",
-  302: "Found",
-  304: "Not Modified",
-  400: "Bad Request",
-  401: "Unauthorized",
-  403: "Forbidden",
-  404: "Not Found",
-  408: "Request Timeout",
-  413: "Content Too Large",
-  414: "URI Too Long",
-  417: "Expectation Failed",
-  429: "Too Many Requests",
-  431: "Request Header Fields Too Large",
-  500: "Internal Server Error",
-  501: "Not Implemented",
-  502: "Bad Gateway",
-  503: "Service Unavailable",
-  508: "Loop Detected",
-  530: "Tunnel Error",
-};
-
-function reasonOf(status: number): string {
-  return REASONS[status] ?? "";
 }

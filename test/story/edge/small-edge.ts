@@ -54,10 +54,15 @@ export async function startSmallEdge(
       connectorId: newConnectorId(),
       connIndex: index,
       session: pair.edge,
+      remoteIp: "192.0.2.1",
       version: "1",
       arch: "linux_amd64",
+      features: [],
       registeredAtMs: 0,
       draining: false,
+      suspect: false,
+      failures: 0,
+      rttMs: undefined,
     };
     registry.admit(live);
     void pair.edge.closed.then(() => registry.remove(live));

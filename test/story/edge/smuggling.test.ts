@@ -47,7 +47,7 @@ test.each([
   { name: "a space in the target", text: `GET /a b HTTP/1.1\r\nHost: ${HOST}\r\n\r\n` },
   { name: "chunked in HTTP/1.0", text: `POST / HTTP/1.0\r\nHost: ${HOST}\r\nTransfer-Encoding: chunked\r\n\r\n` },
   { name: "CONNECT", text: `CONNECT ${HOST}:443 HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`, status: 501 },
-  { name: "an HTTP/2 preface", text: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", status: 505 },
+  { name: "a broken HTTP/2 preface", text: "PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", status: 505 },
   { name: "a TLS handshake", text: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" },
   {
     name: "a target over its limit",

@@ -11,6 +11,7 @@ import type { ByteChannel } from "../../../src/net/channel.ts";
 import { createMemoryChannelPair } from "../../../src/net/memory-channel.ts";
 import type { Connection } from "../../../src/net/sockets.ts";
 import { connectHttp2 } from "../../../src/transport/http2/connector.ts";
+import { acceptHttp2 } from "../../../src/transport/http2/edge.ts";
 import type { ConnectorSession, IncomingStream, RequestEvents } from "../../../src/transport/port.ts";
 import { settle, VirtualClock } from "../../support/virtual-clock.ts";
 
@@ -53,7 +54,7 @@ class World {
       remotePort: 1234,
       localIp: undefined,
     });
-    this.front.accept(connection(edgeEnd));
+    this.front.accept(acceptHttp2(connection(edgeEnd), { clock: this.clock }), remoteIp);
     return new Dialled(this, connectHttp2(connection(connectorEnd), { clock: this.clock }), connectorEnd);
   }
 
@@ -230,7 +231,8 @@ test("a request that never ends holds up a leaving connector only so long", asyn
 test("somebody who connects and says nothing is let go", async () => {
   const world = new World();
   const [edgeEnd] = createMemoryChannelPair();
-  world.front.accept({ channel: edgeEnd, remoteIp: "192.0.2.1", remotePort: 1, localIp: undefined });
+  const raw = { channel: edgeEnd, remoteIp: "192.0.2.1", remotePort: 1, localIp: undefined };
+  world.front.accept(acceptHttp2(raw, { clock: world.clock }), raw.remoteIp);
   const connector = world.dial();
   await settle();
   await world.clock.advance(16_000);
@@ -241,7 +243,8 @@ test("somebody who connects and says nothing is let go", async () => {
 test("a probe that comes and goes leaves no word above debug", async () => {
   const world = new World();
   const [edgeEnd, probe] = createMemoryChannelPair();
-  world.front.accept({ channel: edgeEnd, remoteIp: "192.0.2.1", remotePort: 1, localIp: undefined });
+  const raw = { channel: edgeEnd, remoteIp: "192.0.2.1", remotePort: 1, localIp: undefined };
+  world.front.accept(acceptHttp2(raw, { clock: world.clock }), raw.remoteIp);
   probe.listen({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: () => {} });
   probe.end();
   await settle();
@@ -305,8 +308,9 @@ test("closing the front ends every session", async () => {
   for (const connector of connectors) await connector.register();
   const unregistered = world.dial();
   await settle();
-  world.front.close(true);
-  await settle();
+  const closed = world.front.close(1_000);
+  await world.clock.advance(1_000);
+  await closed;
   expect([...connectors, unregistered].map((connector) => connector.closed !== undefined)).toEqual([true, true, true]);
   expect(world.registry.size).toBe(0);
 });
