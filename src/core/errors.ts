@@ -7,6 +7,7 @@ export type ErrorCode =
   | "aborted"
   | "timeout"
   // Reaching and keeping an edge, seen from the connector.
+  | "edge.discovery"
   | "edge.dial"
   | "edge.tls"
   | "edge.refused"
