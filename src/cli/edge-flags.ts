@@ -51,7 +51,14 @@ export const EDGE_RUN_FLAGS = [
     type: "string",
     default: "0.0.0.0:7844",
     value: "HOST:PORT",
-    help: "Where connectors come",
+    help: "Where connectors come: TCP for HTTP/2, and UDP for QUIC",
+  },
+  {
+    name: "quic",
+    env: ["CULVERT_QUIC"],
+    type: "bool",
+    default: "true",
+    help: "Take QUIC beside HTTP/2; --quic=false leaves the UDP port alone",
   },
   {
     name: "location",

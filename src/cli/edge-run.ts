@@ -21,6 +21,7 @@ interface EdgeRunOptions {
   readonly advertise: readonly string[];
   readonly trustedProxies: readonly Cidr[];
   readonly oncePerConnector: boolean;
+  readonly quic: boolean;
   readonly graceMs: number;
 }
 
@@ -66,6 +67,7 @@ function readOptions(values: Values, problems: string[]): EdgeRunOptions | undef
     advertise: values.list("advertise"),
     trustedProxies,
     oncePerConnector: values.bool("once-per-connector"),
+    quic: values.bool("quic"),
     graceMs: values.number("grace-period"),
   };
   return stateDir === undefined ? undefined : { stateDir, ...options };
@@ -88,6 +90,7 @@ async function serve(context: Context, options: EdgeRunOptions, log: Logger): Pr
     log.info("Edge is ready", {
       public: `http://${edge.publicAddress}`,
       tunnel: edge.tunnelAddress,
+      protocols: edge.protocols.join(","),
       ca: state.caPath,
       tunnels: store.tunnels().length,
     });

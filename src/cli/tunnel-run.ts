@@ -1,6 +1,8 @@
 import { writeFileSync } from "node:fs";
-import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
+import { buildRunConfig, type Protocol, type RunConfig } from "../config/run-config.ts";
 import { startConnector } from "../connector/connector.ts";
+import { createSystemDns } from "../connector/discovery/dns.ts";
+import { createFindAddresses, maxConnections } from "../connector/edges.ts";
 import { goArch } from "../connector/identity.ts";
 import { createRoutes } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
@@ -10,8 +12,12 @@ import { createLogger, type Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import { TRANSPORTS } from "../transport/index.ts";
+import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
+
+/** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
+const CLOUDFLARE_EDGE = { host: "region1.v2.argotunnel.com", port: 7844 } as const;
 
 /** `culvert tunnel run`: serves a tunnel until it is told to stop. */
 export async function run(context: Context): Promise<number> {
@@ -48,20 +54,46 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
     log.info(`Settings: map[${config.settings.map(({ name, value }) => `${name}:${value}`).join(" ")}]`);
   }
   log.info(`Generated Connector ID: ${connectorId}`);
-  const [transport] = TRANSPORTS;
-  log.info(`Initial protocol ${transport.name}`);
-  const proxy = config.edges.map(config.proxyFor).find((found) => found !== undefined);
-  if (proxy !== undefined) log.info(`Connecting to the edge through ${proxy.kind} proxy ${proxy.host}:${proxy.port}`);
+  const { bindAddress, ca, edge } = config;
+  const reached = edge.kind === "static" ? edge.edges : [CLOUDFLARE_EDGE];
+  const proxy = reached.map(config.proxyFor).find((found) => found !== undefined);
+  const transports = chooseTransports(config.protocol, proxy !== undefined);
+  if (transports === undefined) {
+    context.note("culvert: QUIC cannot go through a proxy: use --protocol http2, or auto");
+    return EXIT.usage;
+  }
+  log.info(`Initial protocol ${transports[0].name}`);
+  if (proxy !== undefined) {
+    const skipped = config.protocol === "auto" ? "; QUIC is skipped, since it cannot go through one" : "";
+    log.info(`Connecting to the edge through ${proxy.kind} proxy ${proxy.host}:${proxy.port}${skipped}`);
+  }
+  const isProxied = (address: { host: string; port: number }): boolean => config.proxyFor(address) !== undefined;
+  const findAddresses = createFindAddresses(edge, {
+    clock: systemClock,
+    random: systemRandom,
+    log,
+    dns: createSystemDns(),
+    isProxied,
+  });
   if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
   const connector = await startConnector(
     {
       identity: { accountTag: config.accountTag, tunnelId: config.tunnelId, tunnelSecret: config.tunnelSecret },
       connectorId,
-      targets: config.edges.map((edge) => ({ ...edge, ca: config.ca, proxy: config.proxyFor(edge) })),
-      transport,
+      findAddresses,
+      target: ({ host, port }) => ({
+        host,
+        port,
+        ca,
+        proxy: config.proxyFor({ host, port }),
+        localAddress: bindAddress,
+      }),
+      transports,
       routes,
       haConnections: config.haConnections,
+      maxConnections: maxConnections(edge),
       retries: config.retries,
+      transportTries: config.transportTries,
       gracePeriodMs: config.gracePeriodMs,
       rpcTimeoutMs: config.rpcTimeoutMs,
       metrics: config.metrics,
@@ -82,6 +114,14 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
   if (end === undefined) return EXIT.ok;
   context.note(`culvert: ${explain(end)}`);
   return EXIT.failed;
+}
+
+/** Undefined when what was asked for cannot go through a proxy. */
+function chooseTransports(protocol: Protocol, proxied: boolean): readonly [Transport, ...Transport[]] | undefined {
+  const [first, ...others] = TRANSPORTS.filter(
+    ({ name, takesProxy }) => (protocol === "auto" || protocol === name) && (takesProxy || !proxied),
+  );
+  return first === undefined ? undefined : [first, ...others];
 }
 
 function writePid(path: string, log: Logger): void {

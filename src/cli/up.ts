@@ -16,6 +16,7 @@ import type { Store, StoredTunnel } from "../edge/store/port.ts";
 import { openSqliteStore } from "../edge/store/sqlite.ts";
 import { singleRule } from "../ingress/rules.ts";
 import { parseService, type ServiceSpec } from "../ingress/service.ts";
+import type { EdgeAddress } from "../supervisor/addresses.ts";
 import { http2 } from "../transport/http2/connector.ts";
 import { type Context, EXIT } from "./command.ts";
 import { UP_FLAGS } from "./edge-flags.ts";
@@ -94,6 +95,7 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
       tunnel: { host: "127.0.0.1", port: 0 },
       location: "local",
       trustedProxies: [],
+      quic: false,
     },
     { clock: systemClock, log },
   );
@@ -157,15 +159,18 @@ async function connect(
     {
       identity: { accountTag: tunnel.accountTag, tunnelId: tunnel.id, tunnelSecret },
       connectorId,
-      targets: Array.from({ length: CONNECTIONS }, () => ({ ...address, ca })),
-      transport: http2,
+      findAddresses: () => Promise.resolve(addressesOf(address)),
+      target: ({ host, port }) => ({ host, port, ca }),
+      transports: [http2],
       routes: createRoutes(singleRule(options.service), {
         clock: systemClock,
         tags: [["ID", connectorId]],
         readFile: () => "",
       }),
       haConnections: CONNECTIONS,
+      maxConnections: CONNECTIONS,
       retries: 5,
+      transportTries: 1,
       gracePeriodMs: GRACE_MS,
       rpcTimeoutMs: 5_000,
       metrics: "off",
@@ -175,6 +180,11 @@ async function connect(
     },
     { clock: systemClock, random: systemRandom, log },
   );
+}
+
+/** The edge of this process, once for each connection. */
+function addressesOf(address: { readonly host: string; readonly port: number }): readonly EdgeAddress[] {
+  return Array.from({ length: CONNECTIONS }, (_, i) => ({ ...address, id: `${i}`, region: "local", family: 4 }));
 }
 
 /** Tells where it is, and when asked fetches it, through the edge and the tunnel as any visitor would. */

@@ -15,7 +15,6 @@ const NEVER: readonly Row[] = [
   ["autoupdate-freq", "duration"],
   ["is-autoupdated", "bool"],
   ["no-prechecks", "bool", { env: ["TUNNEL_NO_PRECHECKS"] }],
-  ["max-edge-addr-retries", "int"],
   ["write-stream-timeout", "duration", { env: ["TUNNEL_STREAM_WRITE_TIMEOUT"] }],
   ["quic-disable-pmtu-discovery", "bool", { env: ["TUNNEL_DISABLE_QUIC_PMTU"] }],
   ["quic-connection-level-flow-control-limit", "int", { env: ["TUNNEL_QUIC_CONN_LEVEL_FLOW_CONTROL_LIMIT"] }],
@@ -69,7 +68,6 @@ const LATER: readonly Row[] = [
   ["log-directory", "string", { env: ["TUNNEL_LOGDIRECTORY"] }],
   ["trace-output", "string", { env: ["TUNNEL_TRACE_OUTPUT"] }],
   ["stdin-control", "bool", { env: ["STDIN_CONTROL"] }],
-  ["edge-bind-address", "string", { env: ["TUNNEL_EDGE_BIND_ADDRESS"] }],
   ["label", "string"],
   ["proxy-dns", "bool"],
 ];

@@ -58,7 +58,7 @@ export const TUNNEL_FLAGS = [
     default: "auto",
     file: true,
     value: "NAME",
-    help: "Transport to the edge: auto or http2",
+    help: "Transport to the edge: quic, http2, or auto = QUIC where it gets through",
   },
   {
     name: "metrics",
@@ -160,6 +160,24 @@ export const TUNNEL_FLAGS = [
     file: true,
     hidden: true,
     help: "4, 6 or auto; without effect next to --edge",
+  },
+  {
+    name: "edge-bind-address",
+    env: ["TUNNEL_EDGE_BIND_ADDRESS"],
+    type: "string",
+    file: true,
+    hidden: true,
+    value: "IP",
+    help: "Address of this machine to connect to the edge from",
+  },
+  {
+    name: "max-edge-addr-retries",
+    type: "int",
+    default: "1",
+    file: true,
+    hidden: true,
+    value: "N",
+    help: "Failures of a connection after which it tries another transport",
   },
 ] as const satisfies readonly Flag[];
 

@@ -6,7 +6,8 @@ import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings, parseOriginSettings } fro
 import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
 import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
 import { parseCredentials } from "../wire/credentials.ts";
-import { parseToken } from "../wire/token.ts";
+import { ipToBytes } from "../wire/ip-bytes.ts";
+import { parseToken, type TokenEdge } from "../wire/token.ts";
 import { configFolders, loadConfigFile } from "./file.ts";
 import { expandHome, type Host } from "./host.ts";
 import { readSingleOrigin } from "./single-origin.ts";
@@ -21,17 +22,32 @@ const MAX_HA_CONNECTIONS = 100;
 const IDLE_SETTINGS = [
   "noHappyEyeballs",
   "matchSNItoHost",
-  "http2Origin",
   "disableChunkedEncoding",
   "proxyType",
 ] as const satisfies readonly (keyof OriginSettings)[];
+
+export type Protocol = "auto" | "quic" | "http2";
+
+/** Where the edge is; the shape is the connector's. */
+export type EdgeSource =
+  | {
+      readonly kind: "static";
+      readonly edges: readonly { readonly host: string; readonly port: number; readonly region?: string | undefined }[];
+    }
+  | { readonly kind: "cloudflare"; readonly region: string | undefined; readonly ipVersion: "auto" | "4" | "6" };
 
 /** Everything `tunnel run` needs, checked. */
 export interface RunConfig {
   readonly tunnelId: TunnelId;
   readonly accountTag: string;
   readonly tunnelSecret: Uint8Array;
-  readonly edges: ReadonlyArray<{ readonly host: string; readonly port: number }>;
+  readonly edge: EdgeSource;
+  /** `--edge-bind-address`; undefined = the system chooses. */
+  readonly bindAddress: string | undefined;
+  /** `auto` = QUIC, and HTTP/2 where that does not get through. */
+  readonly protocol: Protocol;
+  /** Failures of a connection after which it tries another transport (`--max-edge-addr-retries`). */
+  readonly transportTries: number;
   /** PEM text; undefined = the system's authorities. */
   readonly ca: string | undefined;
   /** The proxy on the way to this edge address, if one applies. */
@@ -110,24 +126,32 @@ class Builder {
       // Nothing may be made in this number.
       return this.#usage(`ha-connections must be from 1 to ${MAX_HA_CONNECTIONS}`);
     }
-    const edges = this.#edges(identity.edges, haConnections);
+    const edge = this.#edge(identity, haConnections);
     const ca = this.#ca(identity.ca);
     const proxyFor = this.#proxy();
-    this.#protocol();
+    const protocol = this.#protocol();
+    const bindAddress = this.#bindAddress();
     const gracePeriodMs = values.number("grace-period");
     if (gracePeriodMs < 0 || gracePeriodMs > MAX_GRACE_PERIOD_MS) this.#usage("grace-period must be from 0s to 3m");
     const rpcTimeoutMs = values.number("rpc-timeout");
     if (rpcTimeoutMs <= 0) this.#usage("rpc-timeout must be longer than 0s");
-    this.#checkEdgeChoice(identity.endpoint);
+    if (values.bool("post-quantum")) {
+      this.#error("post-quantum is not part of this release: its QUIC engines do not promise that key exchange alone");
+    }
+    const transportTries = values.number("max-edge-addr-retries");
+    if (transportTries < 1) this.#usage("max-edge-addr-retries must be 1 or more");
     this.#warnOfLater();
     const pidFile = values.string("pidfile");
     const rules = this.#rules();
-    if (rules === undefined || edges === undefined) return undefined;
+    if (rules === undefined || edge === undefined) return undefined;
     return {
       tunnelId: identity.tunnelId,
       accountTag: identity.accountTag,
       tunnelSecret: identity.tunnelSecret,
-      edges,
+      edge,
+      bindAddress,
+      protocol,
+      transportTries,
       ca,
       proxyFor,
       haConnections,
@@ -145,18 +169,6 @@ class Builder {
     };
   }
 
-  /** What chooses among Cloudflare's edges: checked as there, and without effect on an edge that was named. */
-  #checkEdgeChoice(endpoint: string): void {
-    const values = this.#values;
-    this.#choice("edge-ip-version", ["auto", "4", "6"]);
-    if (values.string("region") !== undefined && endpoint !== "") {
-      this.#usage(`region cannot be given too: the token or the credentials name "${endpoint}"`);
-    }
-    if (values.bool("post-quantum")) {
-      this.#error("post-quantum needs QUIC, which is not part of this release: connections would not be protected so");
-    }
-  }
-
   /** cloudflared would do something on these. */
   #warnOfLater(): void {
     for (const { name, inert } of ALL_RUN_FLAGS) {
@@ -172,6 +184,11 @@ class Builder {
     for (const key of IDLE_SETTINGS) {
       const set = rules.rules.some((rule) => rule.settings[key] !== DEFAULT_ORIGIN_SETTINGS[key]);
       if (set) this.warnings.push(`"${key}" is not acted on by this release`);
+    }
+    const wanting = rules.rules.filter((rule) => rule.settings.http2Origin === true).map((rule) => rule.service.kind);
+    const plain = wanting.some((kind) => kind === "http" || kind === "unix");
+    if (plain && !wanting.some((kind) => kind === "https" || kind === "unix+tls")) {
+      this.warnings.push('"http2Origin: true" needs a service with TLS: use "http2Origin: h2c" for one in clear text');
     }
   }
 
@@ -229,26 +246,41 @@ class Builder {
       .find((path) => this.#host.exists(path));
   }
 
-  #edges(fromToken: ReadonlyArray<{ addr: string }>, haConnections: number) {
-    const given = this.#values.list("edge");
-    const addresses = given.length > 0 ? given : fromToken.map((edge) => edge.addr);
-    if (addresses.length === 0) {
-      return this.#error(
-        "Nothing says where the edge is: give --edge HOST:PORT. (This release does not look up Cloudflare's edge by itself; a token made by an edge of one's own names it.)",
-      );
+  /** `--edge`, else the edge that made the token, else Cloudflare's (protocol: sections 1.1 and 1.2). */
+  #edge(identity: { endpoint: string; edges: readonly TokenEdge[] }, haConnections: number): EdgeSource | undefined {
+    const values = this.#values;
+    const given = values.list("edge");
+    const ipVersion = this.#choice("edge-ip-version", ["auto", "4", "6"] as const);
+    const region = values.string("region");
+    if (region !== undefined && identity.endpoint !== "") {
+      this.#usage(`region cannot be given too: the token or the credentials name "${identity.endpoint}"`);
     }
-    const parsedAddresses = addresses.flatMap((address) => {
-      const parsed = parseHostPort(address);
-      if (parsed === undefined)
-        this.#usage(`Edge address "${address}" must be HOST:PORT, such as edge.example.com:7844`);
-      return parsed === undefined ? [] : [parsed];
+    if (given.length > 0) {
+      return { kind: "static", edges: given.flatMap((address) => this.#edgeAddress(address) ?? []) };
+    }
+    if (identity.edges.length === 0) {
+      const place = region ?? (identity.endpoint === "" ? undefined : identity.endpoint);
+      return { kind: "cloudflare", region: place, ipVersion };
+    }
+    const named = identity.edges.flatMap(({ addr, region: number }) => {
+      const address = this.#edgeAddress(addr);
+      return address === undefined ? [] : [{ ...address, region: `region${number + 1}` }];
     });
-    if (given.length > 0) return parsedAddresses;
     // A token names each address of its edge once; several connections to one are still worth having.
-    const wanted = Math.max(parsedAddresses.length, haConnections);
-    return Array.from({ length: wanted }, (_, i) => parsedAddresses[i % parsedAddresses.length]).filter(
-      (address) => address !== undefined,
-    );
+    const wanted = named.length === 0 ? 0 : Math.max(named.length, haConnections);
+    const edges = Array.from({ length: wanted }, (_, i) => named[i % named.length]);
+    return { kind: "static", edges: edges.filter((edge) => edge !== undefined) };
+  }
+
+  #edgeAddress(text: string): { host: string; port: number } | undefined {
+    const parsed = parseHostPort(text);
+    return parsed ?? this.#usage(`Edge address "${text}" must be HOST:PORT, such as edge.example.com:7844`);
+  }
+
+  #bindAddress(): string | undefined {
+    const address = this.#values.string("edge-bind-address");
+    if (address === undefined || ipToBytes(address).length > 0) return address;
+    return this.#usage(`edge-bind-address "${address}" must be an IP address of this machine`);
   }
 
   #ca(fromToken: string | undefined): string | undefined {
@@ -280,12 +312,15 @@ class Builder {
     return (edge) => (isExempt(edge.host, edge.port, noProxy) ? undefined : value);
   }
 
-  #protocol(): void {
+  #protocol(): Protocol {
     const protocol = this.#values.string("protocol");
-    if (protocol === "h2mux") this.warnings.push("h2mux is gone since 2023; using http2");
-    else if (protocol === "quic") this.#error("QUIC is not part of this release: use --protocol http2 or auto");
-    else if (protocol !== "auto" && protocol !== "http2")
-      this.#usage(`Unknown protocol "${protocol ?? ""}": use auto or http2`);
+    if (protocol === "h2mux") {
+      this.warnings.push("h2mux is gone since 2023; using http2");
+      return "http2";
+    }
+    if (protocol === "auto" || protocol === "quic" || protocol === "http2") return protocol;
+    this.#usage(`Unknown protocol "${protocol ?? ""}": use auto, quic or http2`);
+    return "auto";
   }
 
   #metrics() {

@@ -2,21 +2,38 @@ import { RegistrationClient } from "../control/registration-client.ts";
 import { type Clock, delay } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import type { Connect, SlotConnection } from "../supervisor/runner.ts";
 import type { ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
 import type { ConnectorInfo, TunnelIdentity } from "./identity.ts";
 
 /** How long an edge may take to open the control stream after the TLS handshake, in ms. */
-const CONTROL_TIMEOUT_MS = 10_000;
-/** A link on which nothing was received for this long is asked for a sign of life, in ms. */
-const QUIET_MS = 5_000;
-/** A link that stays silent this long is given up, in ms: a dead network sends no notice. */
-const SILENT_MS = 15_000;
+const CONTROL_TIMEOUT_MS = 5_000;
+/**
+ * Bound on one dial, in ms. Short, so that a link that is back is found at once; but a slow network must get through as
+ * well, so every sixth try in a row takes longer.
+ */
+const DIAL_TIMEOUT_MS = 3_000;
+const SLOW_DIAL_TIMEOUT_MS = 15_000;
+const SLOW_DIAL_EVERY = 6;
+/** How often a link is looked at, in ms. */
+const LOOK_MS = 1_000;
+/** Looks without anything received after which the edge is asked for a sign of life, at each look. */
+const QUIET_LOOKS = 3;
+/**
+ * Looks without anything received after which a link is given up: a dead network sends no notice. Looks are counted
+ * instead of time, so that this process standing still is not taken for silence of the edge.
+ */
+const SILENT_LOOKS = 8;
+/** The same when there is reason to doubt the link, as after sleep. */
+const DOUBTED_LOOKS = 3;
 
 export interface ConnectionDeps {
-  readonly transport: Transport;
-  readonly targets: readonly DialTarget[];
+  /** The preferred one first. */
+  readonly transports: readonly Transport[];
+  /** How to reach an address. */
+  readonly target: (address: EdgeAddress) => DialTarget;
   readonly identity: TunnelIdentity;
   readonly info: ConnectorInfo;
   readonly clock: Clock;
@@ -28,7 +45,7 @@ export interface ConnectionDeps {
   /** What the edge is told about the local configuration, as JSON; slot 0 reports it. */
   readonly localConfiguration: () => string;
   readonly observer: {
-    registered(connIndex: number, location: string): void;
+    registered(connIndex: number, location: string, protocol: string): void;
     unregistered(connIndex: number): void;
     registrationFailed(error: string): void;
   };
@@ -37,44 +54,57 @@ export interface ConnectionDeps {
 /** Dials, registers, serves and watches one connection after another, as the supervisor asks. */
 export function createConnect(deps: ConnectionDeps): Connect {
   return (request, events) => {
-    const attempt = new Attempt(deps, request);
-    void attempt.run(events.onRegistered).then(events.onEnd);
-    return attempt;
+    const life = new ConnectionLife(deps, request);
+    void life.run(events.onRegistered, events.onLeaving).then(events.onEnd);
+    return life;
   };
 }
 
 /** One connection from dial to end. */
-class Attempt implements SlotConnection {
+class ConnectionLife implements SlotConnection {
   readonly #deps: ConnectionDeps;
-  readonly #slot: number;
+  readonly #connIndex: number;
+  readonly #transport: Transport;
   readonly #target: DialTarget;
   readonly #previousAttempts: number;
   readonly #log: Logger;
   readonly #cancelled = new AbortController();
   #session: ConnectorSession | undefined;
   #client: RegistrationClient | undefined;
+  #silentLooks = 0;
+  #doubted = false;
+  #wentSilent = false;
 
-  constructor(deps: ConnectionDeps, request: { slot: number; address: number; previousAttempts: number }) {
-    const target = deps.targets[request.address];
-    if (target === undefined) throw new Error(`No edge address ${request.address}`);
+  constructor(deps: ConnectionDeps, request: Parameters<Connect>[0]) {
+    const { attempt, previousAttempts } = request;
+    const transport = deps.transports[attempt.transport];
+    if (transport === undefined) throw new Error(`No transport ${attempt.transport}`);
+    const isSlow = previousAttempts % SLOW_DIAL_EVERY === SLOW_DIAL_EVERY - 1;
     this.#deps = deps;
-    this.#slot = request.slot;
-    this.#target = target;
-    this.#previousAttempts = request.previousAttempts;
-    this.#log = deps.log.with({ connIndex: request.slot, event: 0, ip: target.host });
+    this.#connIndex = attempt.connIndex;
+    this.#transport = transport;
+    this.#target = {
+      ...deps.target(attempt.address),
+      connIndex: attempt.connIndex,
+      timeoutMs: isSlow ? SLOW_DIAL_TIMEOUT_MS : DIAL_TIMEOUT_MS,
+    };
+    this.#previousAttempts = previousAttempts;
+    this.#log = deps.log.with({ connIndex: attempt.connIndex, event: 0, ip: attempt.address.host });
   }
 
   /** Never rejects. */
-  async run(onRegistered: () => void): Promise<SlotEnd> {
+  async run(onRegistered: () => void, onLeaving: () => void): Promise<SlotEnd> {
     try {
       const signal = this.#cancelled.signal;
-      this.#session = await this.#deps.transport.dial(this.#target, { signal });
+      this.#session = await this.#transport.dial(this.#target, { signal });
+      void this.#session.leaving.then(onLeaving);
       return await this.#registerAndServe(this.#session, onRegistered);
     } catch (error) {
       this.#session?.close();
       if (this.#cancelled.signal.aborted) return { kind: "drained" };
       this.#log.error("Unable to establish connection with the edge", {
         edge: `${this.#target.host}:${this.#target.port}`,
+        protocol: this.#transport.name,
         error: describe(error),
       });
       return { kind: "dial-failed" };
@@ -103,6 +133,12 @@ class Attempt implements SlotConnection {
     this.#session?.close();
   }
 
+  probe(): void {
+    this.#doubted = true;
+    this.#silentLooks = 0;
+    this.#session?.ping().catch(() => {});
+  }
+
   /** Lets running requests finish, for the grace period at most. */
   #drainFor(session: ConnectorSession): void {
     session.drain();
@@ -118,7 +154,7 @@ class Attempt implements SlotConnection {
       {
         ...identity,
         ...info,
-        connIndex: this.#slot,
+        connIndex: this.#connIndex,
         localIp: session.localIp,
         numPreviousAttempts: this.#previousAttempts,
       },
@@ -136,14 +172,14 @@ class Attempt implements SlotConnection {
       location: result.location,
       protocol: session.protocol,
     });
-    this.#deps.observer.registered(this.#slot, result.location);
+    this.#deps.observer.registered(this.#connIndex, result.location, session.protocol);
     session.serve(this.#deps.proxy);
     onRegistered();
-    if (this.#slot === 0 && !result.remotelyManaged) this.#reportConfiguration(client);
+    if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfiguration(client);
     // Without its control stream a connection cannot be told of anything any more.
     void client.closed.then(() => this.#drainFor(session));
     const end = await this.#untilClosed(session);
-    this.#deps.observer.unregistered(this.#slot);
+    this.#deps.observer.unregistered(this.#connIndex);
     return end;
   }
 
@@ -172,27 +208,33 @@ class Attempt implements SlotConnection {
     stopWatching();
     if (reason.kind === "lost") {
       this.#log.warn("Connection terminated", { error: reason.error.message, code: reason.error.code });
-      return { kind: "lost" };
+      return { kind: "lost", silent: reason.error.code === "edge.silent" };
     }
+    if (this.#wentSilent) return { kind: "lost", silent: true };
     this.#log.info("Unregistered tunnel connection");
-    return reason.kind === "drained" || reason.by === "us" ? { kind: "drained" } : { kind: "lost" };
+    return reason.kind === "drained" || reason.by === "us" ? { kind: "drained" } : { kind: "lost", silent: false };
   }
 
   /** Pings a quiet link and gives up a silent one. Bytes of any kind count as a sign of life. */
   #watchSilence(session: ConnectorSession): () => void {
     const { clock } = this.#deps;
+    let seenAtMs = session.lastReceivedAtMs;
     let cancel = (): void => {};
-    const check = (): void => {
-      const quietMs = clock.nowMs() - session.lastReceivedAtMs;
-      if (quietMs >= SILENT_MS) {
-        this.#log.warn("The edge went silent", { seconds: Math.round(quietMs / 1000) });
+    const look = (): void => {
+      const { lastReceivedAtMs } = session;
+      this.#silentLooks = lastReceivedAtMs === seenAtMs ? this.#silentLooks + 1 : 0;
+      seenAtMs = lastReceivedAtMs;
+      if (this.#silentLooks === 0) this.#doubted = false;
+      if (this.#silentLooks >= (this.#doubted ? DOUBTED_LOOKS : SILENT_LOOKS)) {
+        this.#log.warn("The edge went silent", { seconds: Math.round((this.#silentLooks * LOOK_MS) / 1000) });
+        this.#wentSilent = true;
         session.close();
         return;
       }
-      if (quietMs >= QUIET_MS) session.ping().catch(() => {});
-      cancel = clock.after(QUIET_MS, check, { background: true });
+      if (this.#doubted || this.#silentLooks >= QUIET_LOOKS) session.ping().catch(() => {});
+      cancel = clock.after(LOOK_MS, look, { background: true });
     };
-    cancel = clock.after(QUIET_MS, check, { background: true });
+    cancel = clock.after(LOOK_MS, look, { background: true });
     return () => cancel();
   }
 }

@@ -1,29 +1,51 @@
 import type { Clock, Random } from "../core/clock.ts";
+import { describe } from "../core/errors.ts";
 import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import { createConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsServer, startMetricsServer } from "../ops/metrics-server.ts";
 import { createProxy } from "../proxy/proxy.ts";
+import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import { startSupervisor } from "../supervisor/runner.ts";
-import { type DialTarget, FEATURE_HEADER_CASE, type Transport } from "../transport/port.ts";
+import {
+  type DialTarget,
+  FEATURE_EDGE_LEAVING,
+  FEATURE_HEADER_CASE,
+  FEATURE_QUIC_FRAMES,
+  type Transport,
+} from "../transport/port.ts";
 import { createConnect } from "./connection.ts";
+import type { FindAddresses } from "./edges.ts";
 import { goArch, type TunnelIdentity } from "./identity.ts";
 import type { RouteTable } from "./routes.ts";
 
 /** Features every connector of ours announces (protocol: section 4.8). */
-const FEATURES = ["serialized_headers", FEATURE_HEADER_CASE] as const;
+const FEATURES = [
+  "serialized_headers",
+  "support_quic_eof",
+  FEATURE_HEADER_CASE,
+  FEATURE_QUIC_FRAMES,
+  FEATURE_EDGE_LEAVING,
+] as const;
 
 export interface ConnectorOptions {
   readonly identity: TunnelIdentity;
   readonly connectorId: ConnectorId;
-  readonly targets: readonly DialTarget[];
-  readonly transport: Transport;
+  readonly findAddresses: FindAddresses;
+  /** How to reach an address that was found. */
+  readonly target: (address: EdgeAddress) => DialTarget;
+  /** The preferred one first; more than one = falls back and returns. */
+  readonly transports: readonly Transport[];
   readonly routes: RouteTable;
   /** Connections wanted; as many as there are edge addresses at most. */
   readonly haConnections: number;
+  /** Fewer, where the edge was given by hand; undefined = no limit. */
+  readonly maxConnections: number | undefined;
   /** Cap on the doublings of the wait between attempts. */
   readonly retries: number;
+  /** Failures of a connection after which it tries another transport. */
+  readonly transportTries: number;
   readonly gracePeriodMs: number;
   readonly rpcTimeoutMs: number;
   /** Where metrics are served; undefined = the known ports, `off` = nowhere. */
@@ -80,16 +102,20 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
 
   const supervisor = startSupervisor({
     haConnections: options.haConnections,
-    addresses: options.targets.length,
-    retries: options.retries,
+    maxConnections: options.maxConnections,
+    transports: options.transports.length,
+    maxDoublings: options.retries,
+    triesEach: options.transportTries,
+    discover: options.findAddresses,
+    onDiscoveryFailed: (error) => log.error("Cannot find the edge", { error: describe(error) }),
     clock,
     random: deps.random,
     onWait: (slot, delayMs) => {
       log.info(`Retrying connection in ${formatWait(delayMs)}`, { connIndex: slot, event: 0 });
     },
     connect: createConnect({
-      transport: options.transport,
-      targets: options.targets,
+      transports: options.transports,
+      target: options.target,
       identity: options.identity,
       info: {
         connectorId: options.connectorId,

@@ -2,9 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import { delay } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import { listen } from "../net/listen.ts";
 import { formatAddress } from "../net/socket-errors.ts";
-import type { Listener } from "../net/sockets.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
 import { Dispatcher } from "./dispatcher/dispatcher.ts";
@@ -12,13 +10,14 @@ import { startPublicListener } from "./listener/listener.ts";
 import { Registry } from "./registry.ts";
 import type { Store } from "./store/port.ts";
 import { TunnelFront } from "./tunnel-front.ts";
+import { openTunnelListeners } from "./tunnel-listeners.ts";
 
-/** TCP connections on the tunnel listener, those still shaking hands among them. */
-const MAX_TUNNEL_CONNECTIONS = 10_000;
 /** How often the certificate is looked at, in ms. */
 const CERTIFICATE_CHECK_MS = 12 * 3_600_000;
 /** How long running requests of a connector that unregistered may go on, in ms. */
 const CONNECTOR_DRAIN_MS = 180_000;
+/** How long connections without requests may take to end in good order when the edge stops, in ms. */
+const GOODBYE_MS = 2_000;
 
 export interface EdgeOptions {
   readonly store: Store;
@@ -34,14 +33,20 @@ export interface EdgeOptions {
   readonly trustedProxies: readonly Cidr[];
   /** Answer a connector's second connection with EDUPCONN (protocol: section 3.6). @default false */
   readonly oncePerConnector?: boolean;
+  /** Take QUIC beside HTTP/2, where an engine can serve it. @default true */
+  readonly quic?: boolean;
 }
 
 export interface Edge {
   /** `host:port` as bound. */
   readonly publicAddress: string;
   readonly tunnelAddress: string;
+  /** What connectors can come over. */
+  readonly protocols: readonly string[];
   readonly registry: Registry;
-  /** Takes nothing new, lets running requests finish for `graceMs`, then closes everything. */
+  /**
+   * Takes nothing new, sends connectors elsewhere, lets running requests finish for `graceMs`, then closes everything.
+   */
   close(graceMs: number): Promise<void>;
 }
 
@@ -60,16 +65,15 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     location: options.location,
     drainMs: CONNECTOR_DRAIN_MS,
   });
-  const listenForTunnels = (certificate: CertifiedKey, port: number): Promise<Listener> =>
-    listen({
-      host: options.tunnel.host,
-      port,
-      tls: certificate,
-      maxConnections: MAX_TUNNEL_CONNECTIONS,
-      onConnection: (connection) => front.accept(connection),
-      onRefused: (ip, reason) => log.debug("Refused a tunnel connection", { ip, reason }),
-    });
-  let tunnelListener = await listenForTunnels(options.certificate, options.tunnel.port);
+  const tunnels = await openTunnelListeners(
+    {
+      ...options.tunnel,
+      certificate: options.certificate,
+      quic: options.quic ?? true,
+      onSession: (session, ip) => front.accept(session, ip),
+    },
+    deps,
+  );
   const publicListener = await startPublicListener({
     ...options.http,
     dispatcher: new Dispatcher({ store: options.store, registry, log }),
@@ -80,18 +84,15 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       if (log.enabled("debug")) log.debug("request", { ...entry, durationMs: Math.round(entry.durationMs) });
     },
   }).catch(async (error: unknown) => {
-    await tunnelListener.close();
+    await tunnels.close();
     throw error;
   });
 
-  // A listener keeps the certificate it began with: a new one takes its place, and open connections go on.
   const renew = async (): Promise<void> => {
     try {
       const certificate = options.renewCertificate?.();
       if (certificate !== undefined) {
-        const { port } = tunnelListener;
-        await tunnelListener.close();
-        tunnelListener = await listenForTunnels(certificate, port);
+        await tunnels.renew(certificate);
         log.info("Renewed the edge certificate");
       }
     } catch (error) {
@@ -103,17 +104,19 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
 
   return {
     publicAddress: formatAddress(publicListener),
-    tunnelAddress: formatAddress(tunnelListener),
+    tunnelAddress: formatAddress(tunnels),
+    protocols: tunnels.protocols,
     registry,
     close: async (graceMs) => {
       cancelRenewal();
-      // Visitors first: their running requests still need the tunnels.
+      const freed = tunnels.close();
+      // Connectors that know another edge go there now; until visitors' running requests are done they serve both.
+      front.announceLeaving();
       const patience = new AbortController();
       await Promise.race([publicListener.close(), delay(clock, graceMs, patience.signal)]);
       patience.abort();
       publicListener.abort();
-      const freed = tunnelListener.close();
-      front.close(true);
+      await front.close(GOODBYE_MS);
       await freed;
     },
   };

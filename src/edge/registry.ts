@@ -13,12 +13,29 @@ export interface LiveConnection {
   readonly connectorId: ConnectorId;
   readonly connIndex: number;
   readonly session: EdgeSession;
+  /** Where it comes from, without port. */
+  readonly remoteIp: string;
   readonly version: string;
   readonly arch: string;
+  readonly features: readonly string[];
+  /** Wall clock. */
   readonly registeredAtMs: number;
   /** Takes no new requests; running ones finish. */
   draining: boolean;
+  /** Nothing came from it lately, although it was asked. */
+  suspect: boolean;
+  /** Requests in a row that it took and did not answer. */
+  failures: number;
+  /** Last round trip, in ms. */
+  rttMs: number | undefined;
 }
+
+/** Requests in a row that failed before a connection is only used when there is no other. */
+export const MAX_FAILURES = 2;
+/** A connection is far when its round trip is more than twice that of the nearest one and this, in ms. */
+export const FAR_MS = 20;
+/** Running requests that a near connection may have more than a far one before the far one gets the next. */
+export const FAR_HANDICAP = 4;
 
 export type Admission =
   /** `replaced`: the connection that held this slot before, to be closed by the caller. */
@@ -90,19 +107,36 @@ export class Registry {
   }
 
   /**
-   * The connection with the fewest running requests that takes new ones and was not tried yet; among equals a
-   * different one each time. Undefined when there is none.
+   * The connection for the next request, of those that take new ones and were not tried yet: the fewest running
+   * requests, where far connectors count as busier than near ones, and among equals a different one each time. Ones
+   * that are silent or failed their last requests come last. Undefined when there is none.
    */
   choose(tunnel: TunnelId, tried: readonly LiveConnection[]): LiveConnection | undefined {
     const candidates = this.#tunnels.get(tunnel);
     if (candidates === undefined) return undefined;
     this.#turn = (this.#turn + 1) % 0x4000_0000;
+    let nearestMs = Number.POSITIVE_INFINITY;
+    for (const { rttMs } of candidates) if (rttMs !== undefined && rttMs < nearestMs) nearestMs = rttMs;
     let best: LiveConnection | undefined;
+    let least = Number.POSITIVE_INFINITY;
     for (let i = 0; i < candidates.length; i++) {
       const candidate = candidates[(i + this.#turn) % candidates.length] as LiveConnection;
       if (candidate.draining || tried.includes(candidate)) continue;
-      if (best === undefined || candidate.session.streamCount < best.session.streamCount) best = candidate;
+      const load = candidate.session.streamCount + penalty(candidate, nearestMs);
+      if (load < least) {
+        best = candidate;
+        least = load;
+      }
     }
     return best;
   }
+}
+
+/** More than any number of running requests, so that doubtful connections are the last resort. */
+const DOUBTFUL = 1_000_000;
+
+/** In running requests. */
+function penalty({ suspect, failures, rttMs }: LiveConnection, nearestMs: number): number {
+  if (suspect || failures >= MAX_FAILURES) return DOUBTFUL;
+  return rttMs !== undefined && rttMs > 2 * nearestMs + FAR_MS ? FAR_HANDICAP : 0;
 }

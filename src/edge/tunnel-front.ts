@@ -2,12 +2,10 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { Refusal } from "../control/refusal.ts";
 import type { Registered } from "../control/registration-client.ts";
 import { type RegistrationHandlers, RegistrationServer } from "../control/registration-server.ts";
-import type { CancelTimer, Clock } from "../core/clock.ts";
+import { type CancelTimer, type Clock, delay } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectionId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
-import type { Connection } from "../net/sockets.ts";
-import { acceptHttp2 } from "../transport/http2/edge.ts";
 import type { EdgeSession } from "../transport/port.ts";
 import type { RegisterConnectionParams } from "../wire/schema/registration-server.ts";
 import type { LiveConnection, Registry } from "./registry.ts";
@@ -20,12 +18,16 @@ const REFUSAL_LINGER_MS = 2_000;
 /** How long a connector that unregistered may keep its control stream open, in ms. */
 const UNREGISTER_LINGER_MS = 1_000;
 /** How often a link is looked at, in ms; one that brought nothing since the last time is asked for a sign of life. */
-const LIVENESS_CHECK_MS = 5_000;
+const LIVENESS_CHECK_MS = 2_000;
 /**
- * A link that brought nothing this many times in a row is given up, after 15 to 20 s. Looks are counted instead of time,
+ * A link that brought nothing this many times in a row is given up, after 8 to 10 s. Looks are counted instead of time,
  * so that this process standing still is not taken for silence of every connector.
  */
-const MAX_SILENT_CHECKS = 3;
+const MAX_SILENT_CHECKS = 4;
+/** From this many on, requests prefer other connections. */
+const SUSPECT_CHECKS = 2;
+/** How long a connection whose connector has come back may take to show that it lives, in ms. */
+const TAKEOVER_MS = 2_000;
 /** Connections that have not registered yet. */
 export const MAX_UNREGISTERED = 1_000;
 /** The same from one address. */
@@ -56,11 +58,9 @@ export class TunnelFront {
     this.#deps = deps;
   }
 
-  /** Called for each accepted connection after its TLS handshake. */
-  accept(connection: Connection): void {
-    const ip = connection.remoteIp;
+  /** Called for each accepted connection after its handshake. `ip`: the peer's address. */
+  accept(session: EdgeSession, ip: string): void {
     const fromIp = this.#waiting.get(ip) ?? 0;
-    const session = acceptHttp2(connection, { clock: this.#deps.clock });
     this.#sessions.add(session);
     void session.closed.then(() => this.#sessions.delete(session));
     if (this.#waitingCount >= MAX_UNREGISTERED || fromIp >= MAX_UNREGISTERED_PER_IP) {
@@ -73,12 +73,20 @@ export class TunnelFront {
     void new Registration(this.#deps, session, ip).run(() => this.#settled(ip));
   }
 
-  /** Ends every connection: at once, or when its running requests have ended. */
-  close(now: boolean): void {
-    for (const session of [...this.#sessions]) {
-      if (now) session.close();
-      else session.drain();
-    }
+  /** Tells connectors to go elsewhere, as far as they understand it. Nothing else changes. */
+  announceLeaving(): void {
+    for (const session of this.#sessions) session.announceLeaving();
+  }
+
+  /** Ends every connection, those that do not end in good order after `limitMs`. */
+  async close(limitMs: number): Promise<void> {
+    const sessions = [...this.#sessions];
+    for (const session of sessions) session.drain();
+    const patience = new AbortController();
+    const ended = Promise.all(sessions.map((session) => session.closed));
+    await Promise.race([ended, delay(this.#deps.clock, limitMs, patience.signal)]);
+    patience.abort();
+    for (const session of [...this.#sessions]) session.close();
   }
 
   #settled(ip: string): void {
@@ -93,6 +101,7 @@ export class TunnelFront {
 class Registration implements RegistrationHandlers {
   readonly #deps: TunnelFrontDeps;
   readonly #session: EdgeSession;
+  readonly #ip: string;
   readonly #log: Logger;
   #live: LiveConnection | undefined;
   #settled = (): void => {};
@@ -102,6 +111,7 @@ class Registration implements RegistrationHandlers {
   constructor(deps: TunnelFrontDeps, session: EdgeSession, ip: string) {
     this.#deps = deps;
     this.#session = session;
+    this.#ip = ip;
     this.#log = deps.log.with({ ip });
   }
 
@@ -173,16 +183,25 @@ class Registration implements RegistrationHandlers {
       this.#log.warn("Refused a registration: unknown tunnel or wrong secret", { tunnelID: params.tunnelId });
       return refusal("unauthorized", "Unauthorized: Invalid tunnel secret", false);
     }
+    if (!this.#session.takesStreams) {
+      this.#log.warn("Refused a registration: the connection takes no streams", { tunnelID: params.tunnelId });
+      return refusal("other", "this connection takes no streams of visitors: use --protocol http2", true);
+    }
     const live: LiveConnection = {
       connectionId: newConnectionId(),
       tunnelId: params.tunnelId,
       connectorId: client.clientId,
       connIndex: params.connIndex,
       session: this.#session,
+      remoteIp: this.#ip,
       version: client.version,
       arch: client.arch,
+      features: client.features,
       registeredAtMs: clock.wallMs(),
       draining: false,
+      suspect: false,
+      failures: 0,
+      rttMs: undefined,
     };
     const admission = registry.admit(live);
     if (admission.kind === "duplicate") {
@@ -208,11 +227,35 @@ class Registration implements RegistrationHandlers {
       version: client.version,
       arch: client.arch,
     });
-    if (admission.replaced !== undefined) {
-      admission.replaced.draining = true;
-      admission.replaced.session.close();
-    }
+    if (admission.replaced !== undefined) this.#takeOver(admission.replaced);
+    this.#measure();
     return { kind: "registered", connectionId: live.connectionId, location, remotelyManaged: false };
+  }
+
+  /** Requests go to the new connection at once. The old one is mostly dead; if it lives, its requests finish. */
+  #takeOver(replaced: LiveConnection): void {
+    const { session } = replaced;
+    replaced.draining = true;
+    const cancel = this.#deps.clock.after(TAKEOVER_MS, () => session.close(), { background: true });
+    session.ping().then(
+      () => {
+        cancel();
+        session.drain();
+      },
+      () => {},
+    );
+    void session.closed.then(cancel);
+  }
+
+  /** The round trip tells near connectors from far ones. */
+  #measure(): void {
+    const live = this.#live;
+    this.#session.ping().then(
+      (ms) => {
+        if (live !== undefined) live.rttMs = ms;
+      },
+      () => {},
+    );
   }
 
   #drain(): void {
@@ -248,7 +291,12 @@ class Registration implements RegistrationHandlers {
         this.#session.close();
         return;
       }
-      if (silentChecks > 0) this.#session.ping().catch(() => {});
+      if (this.#live !== undefined) {
+        this.#live.suspect = silentChecks >= SUSPECT_CHECKS;
+        // It lives: what failed gets another chance.
+        if (silentChecks === 0) this.#live.failures = 0;
+      }
+      if (silentChecks > 0) this.#measure();
       cancel = clock.after(LIVENESS_CHECK_MS, check, { background: true });
     };
     cancel = clock.after(LIVENESS_CHECK_MS, check, { background: true });

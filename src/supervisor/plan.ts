@@ -1,9 +1,33 @@
+import {
+  type AddressBook,
+  chooseAddress,
+  createAddressBook,
+  type EdgeAddress,
+  noteFailure,
+  noteSuccess,
+  regionBadUntil,
+} from "./addresses.ts";
+import {
+  chooseTransport,
+  createScores,
+  noteBlocked,
+  noteFailedReturn,
+  noteRegistered,
+  type TransportScore,
+} from "./transports.ts";
+
 /**
- * When to dial which edge address, as a pure reducer: state × event × now → state + effects (protocol: sections 1.4,
- * 1.7, 1.8). The runner beside it does the effects and reports what happened; time and chance come in as values.
+ * When to dial which edge address over which transport, as a pure reducer: state × event × now → state + effects
+ * (protocol: sections 1.4, 1.7, 1.8; design: decision 6). The runner beside it does the effects and reports what
+ * happened; time and chance come in as values.
  *
- * A *slot* is one of the connections a connector holds, numbered by its connection index. Slot 0 goes first and
- * alone; once it has registered, slot 1 follows at once and the others a second apart.
+ * A *slot* is one of the connections a connector holds. Slot 0 goes first and alone; once it has registered, slot 1
+ * follows at once and the others a second apart. An *attempt* is one connection from dial to end. A slot that should be
+ * elsewhere (a better transport, a region without connections, an edge that leaves) gets a second attempt, the
+ * *successor*, and gives the first one up once the second has registered: streams are never cut for it.
+ *
+ * Every state of a running plan has a time by which it ends: a deadline, a wait, or, for a serving connection, the
+ * silence that its owner notices.
  */
 
 /** First wait doubles from here, in ms. */
@@ -11,58 +35,148 @@ export const BACKOFF_BASE_MS = 1_000;
 /** Wait between the starts of slot 2, 3, …, in ms. */
 export const SLOT_START_INTERVAL_MS = 1_000;
 /**
- * Doublings at most after a failed dial. An edge that does not answer is not loaded by being asked again, and a
- * visitor waits: so a returning edge is found within 4 s, where a refusal backs off further.
+ * An edge that does not answer is not loaded by being asked again, and visitors wait: so a slot that is down asks every
+ * 2 s at least in its first minute, and every 4 s for ever, where a refusal backs off further.
  */
-export const MAX_DIAL_DOUBLINGS = 2;
+export const EAGER_MS = 60_000;
+/** A connection that served this long is replaced within {@link QUICK_RETRY_MS} when it is lost, in ms. */
+export const SETTLED_MS = 10_000;
+export const QUICK_RETRY_MS = 500;
+/** An attempt that is neither registered nor ended after this long is given up, in ms. */
+export const ATTEMPT_LIMIT_MS = 45_000;
+/** A tunnel without any connection for this long is built anew, from discovery on, in ms. */
+export const OUTAGE_MS = 60_000;
+/** A slot that failed this often in a row has the edge looked up again. */
+export const REDISCOVER_AFTER = 3;
+/** Lookups are at least this far apart while addresses are known, in ms. */
+export const REDISCOVER_MS = 10_000;
+/** Wait before the next lookup when none succeeded, in ms; doubles up to {@link MAX_DISCOVERY_DOUBLINGS} times. */
+export const DISCOVERY_BASE_MS = 1_000;
+export const MAX_DISCOVERY_DOUBLINGS = 4;
+/** A fresh connection stays this long before it moves to a better transport, in ms. */
+export const MOVE_TRANSPORT_AFTER_MS = 5_000;
+/** And this long before it moves to a region that has too few, in ms. */
+export const MOVE_REGION_AFTER_MS = 60_000;
+/** Wait between two moves, in ms. */
+export const MOVE_INTERVAL_MS = 1_000;
 /** How often a refused secret is tried again before the first registration: a fresh tunnel may not be known yet. */
 export const UNAUTHORIZED_TRIES = 3;
 
-/** Why a slot's connection ended. */
+/** Why an attempt ended. */
 export type SlotEnd =
   /** The edge could not be reached, or not trusted. */
   | { readonly kind: "dial-failed" }
   /** The edge said no. `duplicate`: this edge server has us already; `unauthorized`: unknown tunnel or wrong secret. */
   | { readonly kind: "refused"; readonly why: "duplicate" | "unauthorized" | "other"; readonly permanent: boolean }
-  /** A registered connection is gone. */
-  | { readonly kind: "lost" }
+  /** A registered connection is gone. `silent`: nothing came any more, as when a network drops packets. */
+  | { readonly kind: "lost"; readonly silent: boolean }
   /** It ended because we, or the edge in good order, asked for it. */
   | { readonly kind: "drained" };
 
+export interface Attempt {
+  readonly id: number;
+  /** Connection index of the registration: the slot's number, or for every other attempt of a slot that plus the slots. */
+  readonly connIndex: number;
+  readonly address: EdgeAddress;
+  /** Index of the transport. */
+  readonly transport: number;
+}
+
 export type SlotState =
   | { readonly kind: "idle" }
-  | { readonly kind: "connecting"; readonly address: number }
-  | { readonly kind: "serving"; readonly address: number }
-  | { readonly kind: "waiting"; readonly address: number; readonly untilMs: number }
+  | { readonly kind: "connecting"; readonly attempt: Attempt; readonly untilMs: number }
+  | {
+      readonly kind: "serving";
+      readonly attempt: Attempt;
+      readonly sinceMs: number;
+      /** The edge said that it will go. */
+      readonly leaving: boolean;
+      readonly successor: { readonly attempt: Attempt; readonly untilMs: number } | undefined;
+    }
+  | {
+      readonly kind: "waiting";
+      readonly untilMs: number;
+      readonly keep: EdgeAddress | undefined;
+      readonly leave: EdgeAddress | undefined;
+      /** Set when the next attempt is a move that needs the old connection gone. */
+      readonly transport: number | undefined;
+    }
   | { readonly kind: "ended" };
 
 export interface Slot {
   readonly state: SlotState;
   /** Failures since the last registration: `numPreviousAttempts` of the next one. */
   readonly failures: number;
+  /** Those by transport. */
+  readonly misses: readonly number[];
+  /** Connection index of the next attempt. */
+  readonly connIndex: number;
+  /** Since when it has no connection, in ms. */
+  readonly downSinceMs: number;
+}
+
+export interface PlanOptions {
+  readonly haConnections: number;
+  /** Connections at most, whatever number of addresses discovery finds; undefined = one an address. */
+  readonly maxConnections: number | undefined;
+  /** How many transports there are, the preferred one first. */
+  readonly transports: number;
+  /** Cap on doublings (`--retries`). */
+  readonly maxDoublings: number;
+  /** Failures of one slot on a transport that count as one (`--max-edge-addr-retries`). */
+  readonly triesEach: number;
 }
 
 export interface Plan {
   readonly phase: "running" | "stopping" | "stopped";
-  readonly addresses: number;
+  readonly options: PlanOptions;
+  readonly book: AddressBook;
+  readonly scores: readonly TransportScore[];
   readonly slots: readonly Slot[];
+  /** Attempts that gave way to others and end by themselves. */
+  readonly retiring: readonly number[];
+  readonly nextAttempt: number;
   readonly everRegistered: boolean;
-  /** Cap on doublings (`--retries`). */
-  readonly maxDoublings: number;
+  readonly discovery:
+    | { readonly kind: "idle"; readonly sinceMs: number }
+    | { readonly kind: "running" }
+    | { readonly kind: "waiting" };
+  readonly discoveryFailures: number;
+  /** Since when nothing serves; undefined = something does. */
+  readonly outageSinceMs: number | undefined;
+  /** No move before this time. */
+  readonly moveFromMs: number;
+  /** When the upkeep timer fires. */
+  readonly upkeepAtMs: number | undefined;
 }
+
+export type Timer =
+  | { readonly kind: "slot"; readonly slot: number }
+  | { readonly kind: "discovery" }
+  | { readonly kind: "upkeep" };
 
 export type PlanEvent =
   | { readonly kind: "start" }
-  | { readonly kind: "registered"; readonly slot: number }
-  | { readonly kind: "ended"; readonly slot: number; readonly end: SlotEnd; readonly chance: number }
-  | { readonly kind: "timer"; readonly slot: number }
+  | { readonly kind: "discovered"; readonly addresses: readonly EdgeAddress[] }
+  | { readonly kind: "discovery-failed" }
+  | { readonly kind: "registered"; readonly attempt: number }
+  | { readonly kind: "ended"; readonly attempt: number; readonly end: SlotEnd; readonly chance: number }
+  /** The edge of this attempt asks its connectors to go elsewhere; it still serves. */
+  | { readonly kind: "leaving"; readonly attempt: number }
+  | { readonly kind: "timer"; readonly timer: Timer }
+  /** The machine slept, or its clock jumped. */
+  | { readonly kind: "resumed" }
   | { readonly kind: "stop" };
 
 export type Effect =
-  | { readonly kind: "connect"; readonly slot: number; readonly address: number; readonly previousAttempts: number }
-  | { readonly kind: "arm"; readonly slot: number; readonly delayMs: number }
-  | { readonly kind: "unregister"; readonly slot: number }
-  | { readonly kind: "cancel"; readonly slot: number }
+  | { readonly kind: "discover" }
+  | { readonly kind: "connect"; readonly slot: number; readonly attempt: Attempt; readonly previousAttempts: number }
+  /** `undefined` stops the timer. Arming a timer again replaces it. */
+  | { readonly kind: "arm"; readonly timer: Timer; readonly delayMs: number | undefined }
+  | { readonly kind: "unregister"; readonly attempt: number }
+  | { readonly kind: "cancel"; readonly attempt: number }
+  /** Find out soon whether this connection still lives. */
+  | { readonly kind: "probe"; readonly attempt: number }
   /** The plan is over. `fatal` carries why when it is not a stop that somebody asked for. */
   | { readonly kind: "finished"; readonly fatal: SlotEnd | undefined };
 
@@ -71,127 +185,587 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
-/** A plan for as many slots as wanted and possible: a static edge address carries one connection. */
-export function createPlan(options: { haConnections: number; addresses: number; maxDoublings: number }): Plan {
-  const slots = Math.min(options.haConnections, options.addresses);
+export function createPlan(options: PlanOptions): Plan {
   return {
     phase: "running",
-    addresses: options.addresses,
-    slots: Array.from({ length: slots }, () => ({ state: { kind: "idle" }, failures: 0 })),
+    options,
+    book: createAddressBook([]),
+    scores: createScores(options.transports),
+    slots: [],
+    retiring: [],
+    nextAttempt: 1,
     everRegistered: false,
-    maxDoublings: options.maxDoublings,
+    discovery: { kind: "idle", sinceMs: Number.NEGATIVE_INFINITY },
+    discoveryFailures: 0,
+    outageSinceMs: undefined,
+    moveFromMs: Number.NEGATIVE_INFINITY,
+    upkeepAtMs: undefined,
   };
 }
 
 export function step(plan: Plan, event: PlanEvent, nowMs: number): Step {
+  const draft = new Draft(plan, nowMs);
   switch (event.kind) {
     case "start":
-      return connect(plan, 0, 0);
+      draft.start();
+      break;
+    case "discovered":
+      draft.discovered(event.addresses);
+      break;
+    case "discovery-failed":
+      draft.discoveryFailed();
+      break;
     case "registered":
-      return onRegistered(plan, event.slot, nowMs);
+      draft.registered(event.attempt);
+      break;
     case "ended":
-      return onEnded(plan, event.slot, event.end, event.chance, nowMs);
+      draft.ended(event.attempt, event.end, event.chance);
+      break;
+    case "leaving":
+      draft.leaving(event.attempt);
+      break;
     case "timer":
-      return onTimer(plan, event.slot);
+      draft.timer(event.timer);
+      break;
+    case "resumed":
+      draft.resumed();
+      break;
     case "stop":
-      return onStop(plan);
+      draft.stop();
+      break;
+  }
+  return draft.done();
+}
+
+/** One step in the making. Local to a call of {@link step}, which stays pure. */
+class Draft {
+  #plan: Plan;
+  readonly #now: number;
+  readonly #effects: Effect[] = [];
+
+  constructor(plan: Plan, nowMs: number) {
+    this.#plan = plan;
+    this.#now = nowMs;
+  }
+
+  done(): Step {
+    if (this.#plan.phase === "running") {
+      const serves = this.#plan.slots.some(({ state }) => state.kind === "serving");
+      if (serves) this.#set({ outageSinceMs: undefined });
+      else if (this.#plan.outageSinceMs === undefined) this.#set({ outageSinceMs: this.#now });
+    }
+    const due = this.#plan.phase === "running" ? this.#nextUpkeep() : undefined;
+    if (due !== this.#plan.upkeepAtMs) {
+      this.#set({ upkeepAtMs: due });
+      const delayMs = due === undefined ? undefined : Math.max(0, due - this.#now);
+      this.#effects.push({ kind: "arm", timer: { kind: "upkeep" }, delayMs });
+    }
+    return { plan: this.#plan, effects: this.#effects };
+  }
+
+  // ---- discovery ----
+
+  start(): void {
+    if (this.#running && this.#plan.slots.length === 0) this.#discover();
+  }
+
+  discovered(addresses: readonly EdgeAddress[]): void {
+    if (!this.#running) return;
+    if (addresses.length === 0) {
+      this.discoveryFailed();
+      return;
+    }
+    const { haConnections, maxConnections, transports } = this.#plan.options;
+    const wanted = Math.min(haConnections, maxConnections ?? addresses.length, addresses.length);
+    const { slots } = this.#plan;
+    const added = Array.from({ length: Math.max(0, wanted - slots.length) }, (_, i): Slot => {
+      const connIndex = slots.length + i;
+      const misses = Array.from({ length: transports }, () => 0);
+      return { state: { kind: "idle" }, failures: 0, misses, connIndex, downSinceMs: this.#now };
+    });
+    this.#set({
+      book: { ...this.#plan.book, addresses },
+      discovery: { kind: "idle", sinceMs: this.#now },
+      discoveryFailures: 0,
+      slots: [...slots, ...added],
+    });
+    if (this.#plan.everRegistered) this.#startOthers();
+    else if (this.#plan.slots[0]?.state.kind === "idle") this.#connect(0);
+  }
+
+  discoveryFailed(): void {
+    if (!this.#running) return;
+    const failures = this.#plan.discoveryFailures + 1;
+    this.#set({ discovery: { kind: "waiting" }, discoveryFailures: failures });
+    const delayMs = DISCOVERY_BASE_MS * 2 ** Math.min(failures - 1, MAX_DISCOVERY_DOUBLINGS);
+    this.#effects.push({ kind: "arm", timer: { kind: "discovery" }, delayMs });
+  }
+
+  #discover(): void {
+    if (this.#plan.discovery.kind !== "idle") return;
+    this.#set({ discovery: { kind: "running" } });
+    this.#effects.push({ kind: "discover" });
+  }
+
+  // ---- attempts ----
+
+  registered(id: number): void {
+    const index = this.#slotOf(id);
+    const slot = this.#plan.slots[index];
+    if (slot === undefined || !this.#running) return;
+    const { state } = slot;
+    let attempt: Attempt;
+    if (state.kind === "connecting") {
+      attempt = state.attempt;
+    } else if (state.kind === "serving" && state.successor?.attempt.id === id) {
+      attempt = state.successor.attempt;
+      this.#retire(state.attempt.id);
+      this.#set({ moveFromMs: this.#now + MOVE_INTERVAL_MS });
+    } else {
+      return;
+    }
+    this.#setSlot(index, {
+      state: { kind: "serving", attempt, sinceMs: this.#now, leaving: false, successor: undefined },
+      failures: 0,
+      misses: slot.misses.map(() => 0),
+      connIndex: this.#otherIndex(index, attempt.connIndex),
+    });
+    this.#effects.push({ kind: "arm", timer: { kind: "slot", slot: index }, delayMs: undefined });
+    this.#set({
+      book: noteSuccess(this.#plan.book, attempt.address),
+      scores: noteRegistered(this.#plan.scores, attempt.transport),
+    });
+    if (this.#plan.everRegistered) return;
+    this.#set({ everRegistered: true });
+    this.#startOthers();
+  }
+
+  ended(id: number, end: SlotEnd, chance: number): void {
+    if (this.#plan.retiring.includes(id)) {
+      this.#set({ retiring: this.#plan.retiring.filter((other) => other !== id) });
+      this.#finishWhenAllEnded();
+      return;
+    }
+    const index = this.#slotOf(id);
+    const slot = this.#plan.slots[index];
+    if (slot === undefined) return;
+    const { state } = slot;
+    if (state.kind === "serving" && state.successor?.attempt.id === id) {
+      this.#successorEnded(index, state.successor.attempt, end);
+      return;
+    }
+    if (state.kind !== "connecting" && state.kind !== "serving") return;
+    if (!this.#running) {
+      this.#setSlot(index, { state: { kind: "ended" } });
+      this.#finishWhenAllEnded();
+      return;
+    }
+    this.#mainEnded(index, state, end, chance);
+  }
+
+  leaving(id: number): void {
+    const index = this.#slotOf(id);
+    const state = this.#plan.slots[index]?.state;
+    if (state?.kind !== "serving" || state.attempt.id !== id || !this.#running) return;
+    this.#setSlot(index, { state: { ...state, leaving: true } });
+    this.#moveAway(index);
+  }
+
+  // ---- time ----
+
+  timer(timer: Timer): void {
+    if (!this.#running) return;
+    switch (timer.kind) {
+      case "discovery":
+        if (this.#plan.discovery.kind !== "waiting") return;
+        this.#set({ discovery: { kind: "idle", sinceMs: this.#now } });
+        this.#discover();
+        return;
+      case "upkeep":
+        this.#set({ upkeepAtMs: undefined });
+        this.#upkeep();
+        return;
+      case "slot":
+        this.#slotTimer(timer.slot);
+        return;
+    }
+  }
+
+  /** Waits are over, since they belong to another time; what serves must prove that it still does. */
+  resumed(): void {
+    if (!this.#running) return;
+    this.#plan.slots.forEach(({ state }, index) => {
+      if (state.kind === "waiting") {
+        this.#setSlot(index, { failures: 0, downSinceMs: this.#now });
+        this.#connect(index);
+      } else if (state.kind === "serving") {
+        this.#effects.push({ kind: "probe", attempt: state.attempt.id });
+      }
+    });
+    if (this.#plan.discovery.kind === "waiting") this.timer({ kind: "discovery" });
+  }
+
+  stop(): void {
+    if (!this.#running) return;
+    this.#set({ phase: "stopping" });
+    this.#plan.slots.forEach((slot, index) => {
+      const { state } = slot;
+      if (state.kind === "serving") {
+        if (state.successor !== undefined) {
+          this.#retire(state.successor.attempt.id, "cancel");
+          this.#setSlot(index, { state: { ...state, successor: undefined } });
+        }
+        this.#effects.push({ kind: "unregister", attempt: state.attempt.id });
+      } else if (state.kind === "connecting") {
+        this.#effects.push({ kind: "cancel", attempt: state.attempt.id });
+      } else {
+        this.#setSlot(index, { state: { kind: "ended" } });
+      }
+    });
+    this.#finishWhenAllEnded();
+  }
+
+  // ---- what follows from them ----
+
+  get #running(): boolean {
+    return this.#plan.phase === "running";
+  }
+
+  #mainEnded(
+    index: number,
+    state: Extract<SlotState, { kind: "connecting" | "serving" }>,
+    end: SlotEnd,
+    chance: number,
+  ): void {
+    const slot = this.#plan.slots[index] as Slot;
+    const { attempt } = state;
+    const failures = end.kind === "drained" ? slot.failures : slot.failures + 1;
+    if (!this.#plan.everRegistered && end.kind === "refused" && end.permanent && isHopeless(end, failures)) {
+      this.#set({ phase: "stopped" });
+      this.#effects.push({ kind: "finished", fatal: end });
+      return;
+    }
+    const blocked = end.kind === "dial-failed" || (end.kind === "lost" && end.silent);
+    const misses =
+      end.kind === "drained" || (end.kind === "lost" && !end.silent)
+        ? slot.misses
+        : slot.misses.map((count, i) => (i === attempt.transport ? count + 1 : count));
+    const downSinceMs = state.kind === "serving" ? this.#now : slot.downSinceMs;
+    this.#setSlot(index, { failures, misses, downSinceMs });
+    if (blocked) this.#noteBlocked(index, attempt);
+    if (state.kind === "serving" && state.successor !== undefined) {
+      this.#setSlot(index, { state: { kind: "connecting", ...state.successor } });
+      return;
+    }
+    if (failures > 0 && failures % REDISCOVER_AFTER === 0) this.#rediscover();
+    const elsewhere = blocked || (end.kind === "refused" && end.why === "duplicate");
+    const settled = state.kind === "serving" && this.#now - state.sinceMs >= SETTLED_MS;
+    this.#wait(index, {
+      delayMs: this.#mayFallBackNow(index, attempt, blocked) ? 0 : this.#backoff(index, end, settled, chance),
+      keep: elsewhere ? undefined : attempt.address,
+      leave: elsewhere ? attempt.address : undefined,
+      transport: undefined,
+    });
+  }
+
+  /** Another transport that has not failed yet needs no wait. */
+  #mayFallBackNow(index: number, attempt: Attempt, blocked: boolean): boolean {
+    if (!blocked) return false;
+    const next = this.#transportFor(index);
+    const slot = this.#plan.slots[index] as Slot;
+    return next !== attempt.transport && this.#plan.scores[next]?.failures === 0 && slot.misses[next] === 0;
+  }
+
+  /** In ms. */
+  #backoff(index: number, end: SlotEnd, settled: boolean, chance: number): number {
+    const { failures, downSinceMs } = this.#plan.slots[index] as Slot;
+    if (settled) return Math.floor(chance * QUICK_RETRY_MS);
+    const eager = end.kind === "dial-failed" || end.kind === "lost";
+    const cap = eager ? (this.#now - downSinceMs < EAGER_MS ? 1 : 2) : this.#plan.options.maxDoublings;
+    const doublings = Math.min(failures, cap, this.#plan.options.maxDoublings);
+    return Math.floor(chance * BACKOFF_BASE_MS * 2 ** doublings);
+  }
+
+  /** A network that drops one transport is told from an edge that is gone by whether others serve over it. */
+  #noteBlocked(index: number, attempt: Attempt): void {
+    const othersServe = this.#plan.slots.some(
+      ({ state }, other) =>
+        other !== index && state.kind === "serving" && state.attempt.transport === attempt.transport,
+    );
+    this.#set({
+      book: noteFailure(this.#plan.book, attempt.address, this.#now),
+      scores: othersServe ? this.#plan.scores : noteBlocked(this.#plan.scores, attempt.transport, this.#now),
+    });
+  }
+
+  #successorEnded(index: number, attempt: Attempt, end: SlotEnd): void {
+    const slot = this.#plan.slots[index] as Slot;
+    if (slot.state.kind !== "serving") return;
+    const { state } = slot;
+    this.#setSlot(index, { state: { ...state, successor: undefined } });
+    this.#effects.push({ kind: "arm", timer: { kind: "slot", slot: index }, delayMs: undefined });
+    this.#set({ moveFromMs: this.#now + MOVE_INTERVAL_MS });
+    if (attempt.transport !== state.attempt.transport) {
+      this.#set({ scores: noteFailedReturn(this.#plan.scores, attempt.transport, this.#now) });
+    } else if (end.kind === "dial-failed") {
+      this.#set({ book: noteFailure(this.#plan.book, attempt.address, this.#now) });
+    } else {
+      this.#set({ moveFromMs: this.#now + MOVE_REGION_AFTER_MS });
+    }
+    // This edge takes a connector once: the old connection has to go first, which only others can cover for.
+    const covered = this.#plan.slots.some(({ state: other }, i) => i !== index && other.kind === "serving");
+    if (end.kind !== "refused" || end.why !== "duplicate" || !covered || state.leaving) return;
+    this.#retire(state.attempt.id);
+    const { address, transport } = attempt;
+    this.#wait(index, { delayMs: 0, keep: address, leave: undefined, transport });
+  }
+
+  #slotTimer(index: number): void {
+    const slot = this.#plan.slots[index];
+    if (slot === undefined) return;
+    const { state } = slot;
+    if (state.kind === "waiting") {
+      if (this.#now >= state.untilMs) this.#connect(index);
+    } else if (state.kind === "connecting" && this.#now >= state.untilMs) {
+      this.#retire(state.attempt.id, "cancel");
+      this.#mainEnded(index, state, { kind: "dial-failed" }, 1);
+    } else if (state.kind === "serving" && state.successor !== undefined && this.#now >= state.successor.untilMs) {
+      this.#retire(state.successor.attempt.id, "cancel");
+      this.#successorEnded(index, state.successor.attempt, { kind: "dial-failed" });
+    }
+  }
+
+  #startOthers(): void {
+    let started = 0;
+    this.#plan.slots.forEach(({ state }, index) => {
+      if (state.kind !== "idle") return;
+      const delayMs = started * SLOT_START_INTERVAL_MS;
+      this.#wait(index, { delayMs, keep: undefined, leave: undefined, transport: undefined });
+      started += 1;
+    });
+  }
+
+  #connect(index: number): void {
+    const slot = this.#plan.slots[index] as Slot;
+    const { state } = slot;
+    const waiting = state.kind === "waiting" ? state : undefined;
+    const wish = { taken: this.#taken(index), keep: waiting?.keep, leave: waiting?.leave };
+    const address = chooseAddress(this.#plan.book, wish, this.#now);
+    if (address === undefined) {
+      // Fewer addresses than before: this slot stays in reserve until there are more.
+      this.#rediscover();
+      const next = { delayMs: REDISCOVER_MS, keep: undefined, leave: undefined, transport: undefined };
+      this.#wait(index, next);
+      return;
+    }
+    const attempt = this.#newAttempt(index, address, waiting?.transport ?? this.#transportFor(index));
+    const untilMs = this.#now + ATTEMPT_LIMIT_MS;
+    this.#setSlot(index, {
+      state: { kind: "connecting", attempt, untilMs },
+      connIndex: this.#otherIndex(index, attempt.connIndex),
+    });
+    this.#effects.push(
+      { kind: "connect", slot: index, attempt, previousAttempts: slot.failures },
+      { kind: "arm", timer: { kind: "slot", slot: index }, delayMs: ATTEMPT_LIMIT_MS },
+    );
+  }
+
+  /** Starts the successor of a serving slot. */
+  #move(index: number, address: EdgeAddress, transport: number): void {
+    const slot = this.#plan.slots[index] as Slot;
+    if (slot.state.kind !== "serving") return;
+    const attempt = this.#newAttempt(index, address, transport);
+    const successor = { attempt, untilMs: this.#now + ATTEMPT_LIMIT_MS };
+    this.#setSlot(index, { state: { ...slot.state, successor } });
+    this.#effects.push(
+      { kind: "connect", slot: index, attempt, previousAttempts: 0 },
+      { kind: "arm", timer: { kind: "slot", slot: index }, delayMs: ATTEMPT_LIMIT_MS },
+    );
+  }
+
+  /** To another address, if one is free: the edge here is leaving. */
+  #moveAway(index: number): void {
+    const state = this.#plan.slots[index]?.state;
+    if (state?.kind !== "serving" || state.successor !== undefined) return;
+    const address = chooseAddress(this.#plan.book, { taken: this.#taken() }, this.#now);
+    if (address !== undefined) this.#move(index, address, this.#transportFor(index));
+  }
+
+  #newAttempt(index: number, address: EdgeAddress, transport: number): Attempt {
+    const id = this.#plan.nextAttempt;
+    this.#set({ nextAttempt: id + 1 });
+    return { id, connIndex: (this.#plan.slots[index] as Slot).connIndex, address, transport };
+  }
+
+  /** An index that the slot's running connection does not have: an edge would take the new one for its return. */
+  #otherIndex(index: number, used: number): number {
+    return used === index ? index + this.#plan.options.haConnections : index;
+  }
+
+  #transportFor(index: number): number {
+    const { scores, options, slots } = this.#plan;
+    return chooseTransport(scores, slots[index]?.misses ?? [], options.triesEach);
+  }
+
+  /** Addresses in use by other slots than this one. */
+  #taken(except = -1): EdgeAddress[] {
+    return this.#plan.slots.flatMap(({ state }, index): EdgeAddress[] => {
+      if (index === except) return [];
+      if (state.kind === "connecting") return [state.attempt.address];
+      if (state.kind !== "serving") return [];
+      const { successor } = state;
+      return [state.attempt.address, ...(successor === undefined ? [] : [successor.attempt.address])];
+    });
+  }
+
+  // ---- upkeep: moves, and the end of an outage ----
+
+  #nextUpkeep(): number | undefined {
+    const { outageSinceMs, moveFromMs } = this.#plan;
+    if (outageSinceMs !== undefined) return outageSinceMs + OUTAGE_MS;
+    const moves = this.#moves().map(({ fromMs }) => fromMs);
+    return moves.length === 0 ? undefined : Math.max(moveFromMs, Math.min(...moves));
+  }
+
+  #upkeep(): void {
+    if (this.#plan.outageSinceMs !== undefined) {
+      if (this.#now >= this.#plan.outageSinceMs + OUTAGE_MS) this.#rebuild();
+      return;
+    }
+    if (this.#now < this.#plan.moveFromMs) return;
+    const due = this.#moves().find(({ fromMs }) => this.#now >= fromMs);
+    if (due === undefined) return;
+    if (due.kind === "leave") {
+      this.#moveAway(due.slot);
+      this.#set({ moveFromMs: this.#now + MOVE_INTERVAL_MS });
+    } else {
+      this.#move(due.slot, due.address, due.transport);
+    }
+  }
+
+  /** What should move, and from when on; nothing while something moves. */
+  #moves(): readonly Move[] {
+    const { slots, scores, book, moveFromMs } = this.#plan;
+    if (slots.some(({ state }) => state.kind === "serving" && state.successor !== undefined)) return [];
+    const moves: Move[] = [];
+    slots.forEach(({ state }, slot) => {
+      if (state.kind !== "serving") return;
+      const { attempt, sinceMs } = state;
+      if (state.leaving) {
+        if (chooseAddress(book, { taken: this.#taken() }, this.#now) !== undefined) {
+          moves.push({ kind: "leave", slot, fromMs: moveFromMs });
+        }
+      } else if (attempt.transport > 0) {
+        const fromMs = Math.max(sinceMs + MOVE_TRANSPORT_AFTER_MS, scores[0]?.retryAtMs ?? 0);
+        moves.push({ kind: "go", slot, address: attempt.address, transport: 0, fromMs });
+      }
+    });
+    const spread = this.#spreadMove();
+    return spread === undefined ? moves : [...moves, spread];
+  }
+
+  /** From the region with the most connections to one with at least two fewer. */
+  #spreadMove(): Move | undefined {
+    const { slots, book } = this.#plan;
+    const serving = slots.flatMap(({ state }, slot) => (state.kind === "serving" ? [{ state, slot }] : []));
+    if (serving.length < slots.length) return undefined;
+    const load = new Map<string, number>();
+    for (const { region } of book.addresses) load.set(region, 0);
+    for (const { state } of serving) {
+      const { region } = state.attempt.address;
+      load.set(region, (load.get(region) ?? 0) + 1);
+    }
+    const taken = this.#taken();
+    for (const { state, slot } of serving) {
+      const most = load.get(state.attempt.address.region) ?? 0;
+      const fewer = book.addresses.filter(({ region }) => (load.get(region) ?? 0) <= most - 2);
+      const address = chooseAddress({ ...book, addresses: fewer }, { taken }, this.#now);
+      if (address === undefined) continue;
+      const fromMs = Math.max(state.sinceMs + MOVE_REGION_AFTER_MS, regionBadUntil(book, address.region));
+      return { kind: "go", slot, address, transport: state.attempt.transport, fromMs };
+    }
+    return undefined;
+  }
+
+  /** Nothing has served for long: whatever we believe about the network and the edge may be wrong. */
+  #rebuild(): void {
+    this.#set({
+      outageSinceMs: this.#now,
+      book: createAddressBook(this.#plan.book.addresses),
+      scores: createScores(this.#plan.options.transports),
+    });
+    this.#discover();
+    this.#plan.slots.forEach((slot, index) => {
+      const { state } = slot;
+      if (state.kind === "connecting") this.#retire(state.attempt.id, "cancel");
+      else if (state.kind !== "waiting") return;
+      this.#setSlot(index, { misses: slot.misses.map(() => 0) });
+      const delayMs = index * SLOT_START_INTERVAL_MS;
+      this.#wait(index, { delayMs, keep: undefined, leave: undefined, transport: undefined });
+    });
+  }
+
+  #rediscover(): void {
+    const { discovery } = this.#plan;
+    if (discovery.kind === "idle" && this.#now - discovery.sinceMs >= REDISCOVER_MS) this.#discover();
+  }
+
+  // ---- small things ----
+
+  #wait(
+    index: number,
+    next: {
+      delayMs: number;
+      keep: EdgeAddress | undefined;
+      leave: EdgeAddress | undefined;
+      transport: number | undefined;
+    },
+  ): void {
+    const { delayMs, ...rest } = next;
+    this.#setSlot(index, { state: { kind: "waiting", untilMs: this.#now + delayMs, ...rest } });
+    this.#effects.push({ kind: "arm", timer: { kind: "slot", slot: index }, delayMs });
+  }
+
+  #retire(id: number, how: "unregister" | "cancel" = "unregister"): void {
+    this.#set({ retiring: [...this.#plan.retiring, id] });
+    this.#effects.push({ kind: how, attempt: id });
+  }
+
+  /** The slot whose attempt or successor this is; -1 when it is none's. */
+  #slotOf(id: number): number {
+    return this.#plan.slots.findIndex(({ state }) => {
+      if (state.kind === "connecting") return state.attempt.id === id;
+      return state.kind === "serving" && (state.attempt.id === id || state.successor?.attempt.id === id);
+    });
+  }
+
+  #finishWhenAllEnded(): void {
+    if (this.#plan.phase !== "stopping" || this.#plan.retiring.length > 0) return;
+    if (this.#plan.slots.some(({ state }) => state.kind !== "ended")) return;
+    this.#set({ phase: "stopped" });
+    this.#effects.push({ kind: "finished", fatal: undefined });
+  }
+
+  #set(changes: Partial<Plan>): void {
+    this.#plan = { ...this.#plan, ...changes };
+  }
+
+  #setSlot(index: number, changes: Partial<Slot>): void {
+    this.#set({ slots: this.#plan.slots.map((old, i) => (i === index ? { ...old, ...changes } : old)) });
   }
 }
 
-function onRegistered(plan: Plan, index: number, nowMs: number): Step {
-  const slot = plan.slots[index];
-  if (slot?.state.kind !== "connecting" || plan.phase !== "running") return { plan, effects: [] };
-  let next = withSlot(plan, index, { state: { kind: "serving", address: slot.state.address }, failures: 0 });
-  if (plan.everRegistered) return { plan: next, effects: [] };
-  next = { ...next, everRegistered: true };
-  const effects: Effect[] = [];
-  for (let other = 1; other < plan.slots.length; other++) {
-    const delayMs = (other - 1) * SLOT_START_INTERVAL_MS;
-    const waiting: SlotState = { kind: "waiting", address: freeAddress(next, other), untilMs: nowMs + delayMs };
-    next = withSlot(next, other, { state: waiting, failures: 0 });
-    effects.push({ kind: "arm", slot: other, delayMs });
-  }
-  return { plan: next, effects };
-}
-
-function onEnded(plan: Plan, index: number, end: SlotEnd, chance: number, nowMs: number): Step {
-  const slot = plan.slots[index];
-  if (slot === undefined || (slot.state.kind !== "connecting" && slot.state.kind !== "serving")) {
-    return { plan, effects: [] };
-  }
-  if (plan.phase !== "running") return finishWhenAllEnded(withSlot(plan, index, { ...slot, state: { kind: "ended" } }));
-
-  const failures = slot.failures + 1;
-  if (!plan.everRegistered && end.kind === "refused" && end.permanent && isHopeless(end, failures)) {
-    return { plan: { ...plan, phase: "stopped" }, effects: [{ kind: "finished", fatal: end }] };
-  }
-  const doublings = Math.min(failures, plan.maxDoublings, end.kind === "dial-failed" ? MAX_DIAL_DOUBLINGS : failures);
-  const delayMs = Math.floor(chance * BACKOFF_BASE_MS * 2 ** doublings);
-  const address = nextAddress(plan, index, slot.state.address, end);
-  const state: SlotState = { kind: "waiting", address, untilMs: nowMs + delayMs };
-  return {
-    plan: withSlot(plan, index, { state, failures: end.kind === "drained" ? slot.failures : failures }),
-    effects: [{ kind: "arm", slot: index, delayMs }],
-  };
-}
-
-function onTimer(plan: Plan, index: number): Step {
-  const slot = plan.slots[index];
-  if (slot?.state.kind !== "waiting" || plan.phase !== "running") return { plan, effects: [] };
-  return connect(plan, index, slot.state.address);
-}
-
-function onStop(plan: Plan): Step {
-  if (plan.phase !== "running") return { plan, effects: [] };
-  let next: Plan = { ...plan, phase: "stopping" };
-  const effects: Effect[] = [];
-  plan.slots.forEach((slot, index) => {
-    if (slot.state.kind === "serving") effects.push({ kind: "unregister", slot: index });
-    else if (slot.state.kind === "connecting") effects.push({ kind: "cancel", slot: index });
-    else next = withSlot(next, index, { ...slot, state: { kind: "ended" } });
-  });
-  const finished = finishWhenAllEnded(next);
-  return { plan: finished.plan, effects: [...effects, ...finished.effects] };
-}
-
-function connect(plan: Plan, index: number, address: number): Step {
-  const slot = plan.slots[index];
-  if (slot === undefined || plan.phase !== "running") return { plan, effects: [] };
-  return {
-    plan: withSlot(plan, index, { ...slot, state: { kind: "connecting", address } }),
-    effects: [{ kind: "connect", slot: index, address, previousAttempts: slot.failures }],
-  };
-}
+type Move =
+  | { readonly kind: "leave"; readonly slot: number; readonly fromMs: number }
+  | {
+      readonly kind: "go";
+      readonly slot: number;
+      readonly address: EdgeAddress;
+      readonly transport: number;
+      readonly fromMs: number;
+    };
 
 /** A secret may be refused for a moment only, right after the tunnel was made; everything else permanent is final. */
 function isHopeless(end: SlotEnd & { kind: "refused" }, failures: number): boolean {
   return end.why === "duplicate" ? false : end.why === "unauthorized" ? failures >= UNAUTHORIZED_TRIES : true;
-}
-
-/** Another address after a failure that another address may not have; the same one after everything else. */
-function nextAddress(plan: Plan, index: number, current: number, end: SlotEnd): number {
-  const elsewhere = end.kind === "dial-failed" || (end.kind === "refused" && end.why === "duplicate");
-  return elsewhere ? freeAddress(plan, index, current) : current;
-}
-
-/** An address that no other slot uses, preferring ones behind `current`; `current` when all are taken. */
-function freeAddress(plan: Plan, index: number, current = -1): number {
-  const used = new Set<number>();
-  plan.slots.forEach((slot, other) => {
-    if (other !== index && "address" in slot.state) used.add(slot.state.address);
-  });
-  for (let i = 1; i <= plan.addresses; i++) {
-    const candidate = (current + i + plan.addresses) % plan.addresses;
-    if (!used.has(candidate)) return candidate;
-  }
-  return Math.max(current, 0);
-}
-
-function finishWhenAllEnded(plan: Plan): Step {
-  if (plan.slots.some((slot) => slot.state.kind !== "ended")) return { plan, effects: [] };
-  return { plan: { ...plan, phase: "stopped" }, effects: [{ kind: "finished", fatal: undefined }] };
-}
-
-function withSlot(plan: Plan, index: number, slot: Slot): Plan {
-  return { ...plan, slots: plan.slots.map((old, i) => (i === index ? slot : old)) };
 }

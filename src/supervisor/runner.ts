@@ -1,18 +1,31 @@
 import type { CancelTimer, Clock, Random } from "../core/clock.ts";
-import { createPlan, type Effect, type Plan, type PlanEvent, type SlotEnd, step } from "./plan.ts";
+import type { EdgeAddress } from "./addresses.ts";
+import {
+  type Attempt,
+  createPlan,
+  type Effect,
+  type Plan,
+  type PlanEvent,
+  type PlanOptions,
+  type SlotEnd,
+  step,
+  type Timer,
+} from "./plan.ts";
 
-/** One connection attempt and, if it registers, the connection: what the runner starts and stops. */
+/** One attempt: what the runner starts and stops. */
 export interface SlotConnection {
   /** Tells the edge to send nothing new, lets running requests finish, closes. */
   unregister(): void;
   /** Gives up at once. */
   cancel(): void;
+  /** Asks for a sign of life and ends as lost when none comes soon. */
+  probe(): void;
 }
 
-/** Starts a connection. Must call `onEnd` exactly once, after `onRegistered` if that came at all. */
+/** Starts an attempt. Must call `onEnd` exactly once, after `onRegistered` if that came at all. */
 export type Connect = (
-  request: { slot: number; address: number; previousAttempts: number },
-  events: { onRegistered: () => void; onEnd: (end: SlotEnd) => void },
+  request: { readonly slot: number; readonly attempt: Attempt; readonly previousAttempts: number },
+  events: { onRegistered: () => void; onLeaving: () => void; onEnd: (end: SlotEnd) => void },
 ) => SlotConnection;
 
 export interface Supervisor {
@@ -25,82 +38,154 @@ export interface Supervisor {
   readonly plan: Plan;
 }
 
-/** Runs a plan with a real clock and real connections. It decides nothing. */
-export function startSupervisor(options: {
-  haConnections: number;
-  addresses: number;
-  retries: number;
-  connect: Connect;
-  clock: Clock;
-  random: Random;
+export interface SupervisorOptions extends PlanOptions {
+  readonly connect: Connect;
+  /** Finds the edge's addresses; bounded in time. Rejects when it cannot. */
+  readonly discover: (signal: AbortSignal) => Promise<readonly EdgeAddress[]>;
+  readonly clock: Clock;
+  readonly random: Random;
   /** Told of each wait after a failure. */
-  onWait?: (slot: number, delayMs: number) => void;
-}): Supervisor {
-  let plan = createPlan({ ...options, maxDoublings: options.retries });
-  const connections = new Map<number, SlotConnection>();
-  const timers = new Map<number, CancelTimer>();
-  const finished = Promise.withResolvers<SlotEnd | undefined>();
+  readonly onWait?: (slot: number, delayMs: number) => void;
+  readonly onDiscoveryFailed?: (error: unknown) => void;
+}
 
-  const dispatch = (event: PlanEvent): void => {
-    const result = step(plan, event, options.clock.nowMs());
-    plan = result.plan;
-    for (const effect of result.effects) perform(effect);
+/** How often the clocks are compared, in ms. */
+const HEARTBEAT_MS = 5_000;
+/** A heartbeat this much too late, or a wall clock this far ahead of the monotonic one, is a machine that slept, in ms. */
+const SLEPT_MS = 10_000;
+
+/** Runs a plan with real time and real connections. It decides nothing. */
+export function startSupervisor(options: SupervisorOptions): Supervisor {
+  const runner = new Runner(options);
+  runner.dispatch({ kind: "start" });
+  return {
+    finished: runner.finished.promise,
+    stop: () => runner.stop(),
+    stopNow: () => runner.stopNow(),
+    get plan() {
+      return runner.plan;
+    },
   };
+}
 
-  const perform = (effect: Effect): void => {
+class Runner {
+  readonly finished = Promise.withResolvers<SlotEnd | undefined>();
+  plan: Plan;
+  readonly #options: SupervisorOptions;
+  readonly #connections = new Map<number, SlotConnection>();
+  readonly #timers = new Map<string, CancelTimer>();
+  readonly #over = new AbortController();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.plan = createPlan(options);
+    this.#heartbeat();
+  }
+
+  dispatch(event: PlanEvent): void {
+    const result = step(this.plan, event, this.#options.clock.nowMs());
+    this.plan = result.plan;
+    for (const effect of result.effects) this.#perform(effect);
+  }
+
+  stop(): void {
+    this.#silenceTimers();
+    this.#over.abort();
+    this.dispatch({ kind: "stop" });
+  }
+
+  stopNow(): void {
+    this.stop();
+    for (const connection of [...this.#connections.values()]) connection.cancel();
+  }
+
+  #perform(effect: Effect): void {
     switch (effect.kind) {
+      case "discover":
+        void this.#discover();
+        return;
       case "connect":
-        connect(effect.slot, effect.address, effect.previousAttempts);
+        this.#connect(effect);
         return;
       case "arm":
-        if ((plan.slots[effect.slot]?.failures ?? 0) > 0) options.onWait?.(effect.slot, effect.delayMs);
-        timers.get(effect.slot)?.();
-        timers.set(
-          effect.slot,
-          options.clock.after(effect.delayMs, () => dispatch({ kind: "timer", slot: effect.slot })),
-        );
+        this.#arm(effect.timer, effect.delayMs);
         return;
       case "unregister":
-        connections.get(effect.slot)?.unregister();
+        this.#connections.get(effect.attempt)?.unregister();
         return;
       case "cancel":
-        connections.get(effect.slot)?.cancel();
+        this.#connections.get(effect.attempt)?.cancel();
+        return;
+      case "probe":
+        this.#connections.get(effect.attempt)?.probe();
         return;
       case "finished":
-        for (const cancel of timers.values()) cancel();
-        for (const connection of connections.values()) connection.cancel();
-        finished.resolve(effect.fatal);
+        this.#silenceTimers();
+        this.#over.abort();
+        for (const connection of [...this.#connections.values()]) connection.cancel();
+        this.finished.resolve(effect.fatal);
+        return;
     }
-  };
+  }
 
-  const connect = (slot: number, address: number, previousAttempts: number): void => {
-    const connection = options.connect(
-      { slot, address, previousAttempts },
-      {
-        onRegistered: () => dispatch({ kind: "registered", slot }),
-        onEnd: (end) => {
-          if (connections.get(slot) === connection) connections.delete(slot);
-          dispatch({ kind: "ended", slot, end, chance: options.random() });
-        },
+  #connect(request: { readonly slot: number; readonly attempt: Attempt; readonly previousAttempts: number }): void {
+    const { id } = request.attempt;
+    const connection = this.#options.connect(request, {
+      onRegistered: () => this.dispatch({ kind: "registered", attempt: id }),
+      onLeaving: () => this.dispatch({ kind: "leaving", attempt: id }),
+      onEnd: (end) => {
+        this.#connections.delete(id);
+        this.dispatch({ kind: "ended", attempt: id, end, chance: this.#options.random() });
       },
-    );
-    connections.set(slot, connection);
-  };
+    });
+    this.#connections.set(id, connection);
+  }
 
-  dispatch({ kind: "start" });
-  return {
-    finished: finished.promise,
-    stop: () => {
-      for (const cancel of timers.values()) cancel();
-      dispatch({ kind: "stop" });
-    },
-    stopNow: () => {
-      for (const cancel of timers.values()) cancel();
-      dispatch({ kind: "stop" });
-      for (const connection of [...connections.values()]) connection.cancel();
-    },
-    get plan() {
-      return plan;
-    },
-  };
+  async #discover(): Promise<void> {
+    try {
+      const addresses = await this.#options.discover(this.#over.signal);
+      this.dispatch({ kind: "discovered", addresses });
+    } catch (error) {
+      if (!this.#over.signal.aborted) this.#options.onDiscoveryFailed?.(error);
+      this.dispatch({ kind: "discovery-failed" });
+    }
+  }
+
+  #arm(timer: Timer, delayMs: number | undefined): void {
+    const key = timer.kind === "slot" ? `slot ${timer.slot}` : timer.kind;
+    this.#timers.get(key)?.();
+    this.#timers.delete(key);
+    if (delayMs === undefined) return;
+    if (timer.kind === "slot") this.#tellWait(timer.slot, delayMs);
+    const fire = (): void => {
+      this.#timers.delete(key);
+      this.dispatch({ kind: "timer", timer });
+    };
+    this.#timers.set(key, this.#options.clock.after(delayMs, fire));
+  }
+
+  #tellWait(slot: number, delayMs: number): void {
+    const { state, failures } = this.plan.slots[slot] ?? {};
+    if (state?.kind === "waiting" && (failures ?? 0) > 0) this.#options.onWait?.(slot, delayMs);
+  }
+
+  #silenceTimers(): void {
+    for (const cancel of this.#timers.values()) cancel();
+    this.#timers.clear();
+  }
+
+  /** The monotonic clock may stand still while a machine sleeps, and timers may not: so both clocks are looked at. */
+  #heartbeat(): void {
+    const { clock } = this.#options;
+    const atMs = clock.nowMs();
+    const wallMs = clock.wallMs();
+    this.#timers.get("heartbeat")?.();
+    const beat = (): void => {
+      const late = clock.nowMs() - atMs - HEARTBEAT_MS;
+      const jumped = clock.wallMs() - wallMs - (clock.nowMs() - atMs);
+      this.#heartbeat();
+      if (late > SLEPT_MS || jumped > SLEPT_MS) this.dispatch({ kind: "resumed" });
+    };
+    this.#timers.set("heartbeat", clock.after(HEARTBEAT_MS, beat, { background: true }));
+  }
 }

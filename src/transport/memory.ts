@@ -42,6 +42,7 @@ class MemoryLink {
   offer: (stream: IncomingStream) => void = () => {};
   draining = false;
   over = false;
+  readonly leaving = Promise.withResolvers<void>();
   readonly #resolve: (reason: CloseReason) => void;
 
   constructor(clock: Clock) {
@@ -142,6 +143,14 @@ class MemoryEdgeSession extends MemorySession implements EdgeSession {
   /** Nothing is lost in memory that a feature would have to save. */
   usePeerFeatures(): void {}
 
+  get takesStreams(): boolean {
+    return !this.link.draining && !this.link.over;
+  }
+
+  announceLeaving(): void {
+    this.link.leaving.resolve();
+  }
+
   open(request: StreamRequest, events: RequestEvents): ByteChannel {
     const stream = new MemoryStream(this.link, request);
     if (this.link.draining || this.link.over) {
@@ -167,6 +176,7 @@ class MemoryEdgeSession extends MemorySession implements EdgeSession {
 }
 
 class MemoryConnectorSession extends MemorySession implements ConnectorSession {
+  readonly leaving = this.link.leaving.promise;
   #handler: ((stream: IncomingStream) => void) | undefined;
   #early: IncomingStream[] = [];
 

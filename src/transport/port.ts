@@ -17,6 +17,14 @@ import type { RawHeaders } from "../wire/headers.ts";
  */
 export const FEATURE_HEADER_CASE = "culvert_header_case";
 
+/** Feature of our own connectors: they go elsewhere when an edge says that it will leave. */
+export const FEATURE_EDGE_LEAVING = "culvert_edge_leaving";
+/**
+ * Feature of our own connectors: they read and write framed bodies over QUIC, with trailers behind them and interim
+ * answers in front (design: decision 1).
+ */
+export const FEATURE_QUIC_FRAMES = "culvert_quic_frames";
+
 /** Kinds of stream an edge opens for a visitor (protocol: section 2.2 and 4.3). */
 export type StreamKind = "http" | "websocket" | "tcp";
 
@@ -100,6 +108,13 @@ export interface EdgeSession extends Session {
   /** What the connector can do, as it said when it registered; streams opened afterwards make use of it. */
   usePeerFeatures(features: readonly string[]): void;
   /**
+   * Says that this edge will go, to a connector that understands it ({@link FEATURE_EDGE_LEAVING}); nothing changes for
+   * streams, old or new.
+   */
+  announceLeaving(): void;
+  /** False = the connector allows no stream now; right after its registration: never. */
+  readonly takesStreams: boolean;
+  /**
    * Opens a stream. Never throws: a session that cannot take it reports through `onClose` with an error whose
    * `retry` is `elsewhere` as long as nothing can have reached the origin.
    */
@@ -110,6 +125,8 @@ export interface EdgeSession extends Session {
 export interface ConnectorSession extends Session {
   /** Sets who serves visitors' streams. Streams that came before wait for it. */
   serve(handler: (stream: IncomingStream) => void): void;
+  /** Resolves when the edge says that it will go; never when it does not. */
+  readonly leaving: Promise<void>;
 }
 
 /** Where and how a connector dials one edge address. */
@@ -122,6 +139,10 @@ export interface DialTarget {
   readonly proxy?: ProxySettings | undefined;
   /** Slot of the connection, for transports that come back from the port it had before. */
   readonly connIndex?: number | undefined;
+  /** Bound on reaching the edge, in ms. @default what the transport thinks fit */
+  readonly timeoutMs?: number | undefined;
+  /** Our own address to dial from (`--edge-bind-address`). */
+  readonly localAddress?: string | undefined;
 }
 
 /** A transport protocol. Adding one is a file and a line in `transport/index.ts`. */
@@ -129,6 +150,8 @@ export interface Transport {
   readonly name: string;
   /** Name the edge's certificate must carry (protocol: section 1.5). */
   readonly tlsServerName: string;
+  /** False = it cannot go through HTTP CONNECT and SOCKS5 proxies, and is left out where one must be used. */
+  readonly takesProxy: boolean;
   /** Dials an edge; rejects with a TunnelError (`edge.dial`, `edge.tls`, `aborted`). */
   dial(target: DialTarget, options: { signal: AbortSignal }): Promise<ConnectorSession>;
 }

@@ -1,6 +1,7 @@
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createSocket } from "node:dgram";
 import { TunnelError } from "../../src/core/errors.ts";
+import { FEATURE_QUIC_FRAMES } from "../../src/transport/port.ts";
 import { createQuicTransport } from "../../src/transport/quic/connector.ts";
 import { listenQuicEdge, type QuicEdgeSession } from "../../src/transport/quic/edge.ts";
 import type {
@@ -13,7 +14,7 @@ import type {
 } from "../../src/transport/quic/engine.ts";
 import { createNodeQuicEngine } from "../../src/transport/quic/engines/node-quic.ts";
 import { createQuicheEngine } from "../../src/transport/quic/engines/quiche.ts";
-import { FEATURE_QUIC_FRAMES, TLS_SERVER_NAME } from "../../src/transport/quic/session.ts";
+import { TLS_SERVER_NAME } from "../../src/transport/quic/session.ts";
 import { makeTestCertificate, type TestCertificate } from "../support/certificate.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { startUdpFaultProxy, type UdpFaultProxy } from "../support/udp-fault-proxy.ts";

@@ -1,8 +1,9 @@
 import { beforeAll } from "bun:test";
+import { FEATURE_QUIC_FRAMES } from "../../src/transport/port.ts";
 import { createQuicTransport } from "../../src/transport/quic/connector.ts";
 import { listenQuicEdge, type QuicEdgeSession } from "../../src/transport/quic/edge.ts";
 import { chooseEngine } from "../../src/transport/quic/engines/choose.ts";
-import { FEATURE_QUIC_FRAMES, TLS_SERVER_NAME } from "../../src/transport/quic/session.ts";
+import { TLS_SERVER_NAME } from "../../src/transport/quic/session.ts";
 import { makeTestCertificate, type TestCertificate } from "../support/certificate.ts";
 import { type SessionPair, transportContract } from "./transport-suite.ts";
 

@@ -14,7 +14,7 @@ const MAX_TIMERS_FIRED = 100_000;
  * times in order of creation, never during `after`; the work that one timer starts is done before the next one fires.
  */
 export class VirtualClock implements Clock {
-  readonly #wallOffsetMs: number;
+  #wallOffsetMs: number;
   readonly #timers = new Set<Timer>();
   #nowMs = 0;
 
@@ -35,6 +35,11 @@ export class VirtualClock implements Clock {
     const timer = { atMs: this.#nowMs + Math.max(0, ms), background: options.background === true, callback };
     this.#timers.add(timer);
     return () => this.#timers.delete(timer);
+  }
+
+  /** What a machine does that sleeps: its wall clock goes on, the monotonic one and the timers stand still. */
+  sleepMachine(ms: number): void {
+    this.#wallOffsetMs += ms;
   }
 
   /** Timers not yet fired or cancelled, background ones included: what a leak check asks for. */

@@ -11,6 +11,7 @@ import { openSqliteStore } from "../../src/edge/store/sqlite.ts";
 import { type IngressRules, singleRule } from "../../src/ingress/rules.ts";
 import type { ProxySettings } from "../../src/net/proxy-settings.ts";
 import { http2 } from "../../src/transport/http2/connector.ts";
+import type { Transport } from "../../src/transport/port.ts";
 
 export const HOSTNAME = "app.example.test";
 
@@ -19,6 +20,8 @@ export interface ConnectOptions {
   readonly secret?: Uint8Array;
   readonly connections?: number;
   readonly proxy?: ProxySettings;
+  /** @default HTTP/2 alone */
+  readonly transports?: readonly Transport[];
 }
 
 /** An edge and connectors in this process on real sockets; what `await using` owns. */
@@ -80,20 +83,24 @@ export async function startWholePath(): Promise<WholePath> {
             tunnelSecret: options.secret ?? tunnelSecret,
           },
           connectorId,
-          targets: Array.from({ length: connections }, () => ({
-            host: "127.0.0.1",
-            port: tunnelPort,
-            ca: authority.cert,
-            proxy: options.proxy,
-          })),
-          transport: http2,
+          findAddresses: () =>
+            Promise.resolve(
+              Array.from({ length: connections }, (_, i) => {
+                const host = "127.0.0.1";
+                return { id: `${i}`, host, port: tunnelPort, region: `region${(i % 2) + 1}`, family: 4 } as const;
+              }),
+            ),
+          target: ({ host, port }) => ({ host, port, ca: authority.cert, proxy: options.proxy }),
+          transports: options.transports ?? [http2],
           routes: createRoutes(options.rules ?? singleRule({ kind: "hello_world" }), {
             clock: systemClock,
             tags: [["ID", connectorId]],
             readFile: (file) => readFileSync(file, "utf8"),
           }),
           haConnections: connections,
+          maxConnections: undefined,
           retries: 5,
+          transportTries: 1,
           gracePeriodMs: 10_000,
           rpcTimeoutMs: 5_000,
           metrics: { host: "127.0.0.1", port: 0 },

@@ -153,6 +153,8 @@ class Attempt implements Dispatch, RequestEvents {
 
   onResponse(response: StreamResponse): void {
     this.#answered = true;
+    const live = this.#tried.at(-1);
+    if (live !== undefined) live.failures = 0;
     this.#kept = undefined;
     this.#events.onResponse(response);
   }
@@ -170,6 +172,9 @@ class Attempt implements Dispatch, RequestEvents {
   }
 
   onClose(error: TunnelError | undefined): void {
+    const live = this.#tried.at(-1);
+    // What the visitor gave up says nothing about the connection.
+    if (error !== undefined && !this.#answered && !this.#over && live !== undefined) live.failures += 1;
     if (error !== undefined && !this.#over && this.#mayRepeat(error)) this.next(error);
     else this.#events.onClose(error);
   }

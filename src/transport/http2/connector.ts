@@ -25,6 +25,7 @@ const MAX_EARLY_STREAMS = 64;
 export const http2 = {
   name: "http2",
   tlsServerName: "h2.cftunnel.com",
+  takesProxy: true,
   async dial(target: DialTarget, options: { signal: AbortSignal }): Promise<ConnectorSession> {
     const connection = await dialEdge(target, options.signal);
     return connectHttp2(connection);
@@ -42,7 +43,9 @@ export function connectHttp2(
 async function dialEdge(target: DialTarget, signal: AbortSignal): Promise<Connection> {
   try {
     const tls = { serverName: http2.tlsServerName, ca: target.ca };
-    return await dial({ host: target.host, port: target.port }, { signal, tls, proxy: target.proxy });
+    const { host, port, proxy, localAddress, timeoutMs } = target;
+    const bound = timeoutMs === undefined ? {} : { timeoutMs };
+    return await dial({ host, port }, { signal, tls, proxy, localAddress, ...bound });
   } catch (error) {
     if (!(error instanceof TunnelError) || error.code === "aborted") throw error;
     const code = error.code === "dial.tls" ? "edge.tls" : "edge.dial";
@@ -57,6 +60,8 @@ class Http2ConnectorSession extends Http2Session implements ConnectorSession {
   #handler: ((stream: IncomingStream) => void) | undefined;
   #early: IncomingStream[] = [];
   #informational = false;
+  readonly #leaving = Promise.withResolvers<void>();
+  readonly leaving = this.#leaving.promise;
 
   constructor(connection: Connection, clock: Clock) {
     super("server", connection, clock);
@@ -79,6 +84,11 @@ class Http2ConnectorSession extends Http2Session implements ConnectorSession {
   override drain(): void {
     this.link.h2.goaway();
     super.drain();
+  }
+
+  /** An edge that will go still sends requests: only it decides when it is done. */
+  protected override onGoaway(): void {
+    this.#leaving.resolve();
   }
 
   protected override onRequest(stream: H2Stream, fields: string[], endStream: boolean): void {

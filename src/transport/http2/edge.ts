@@ -5,7 +5,13 @@ import type { Connection } from "../../net/sockets.ts";
 import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
-import { type EdgeSession, FEATURE_HEADER_CASE, type RequestEvents, type StreamRequest } from "../port.ts";
+import {
+  type EdgeSession,
+  FEATURE_EDGE_LEAVING,
+  FEATURE_HEADER_CASE,
+  type RequestEvents,
+  type StreamRequest,
+} from "../port.ts";
 import { controlRequestFields, parseInformational, parseResponse, requestFields } from "./messages.ts";
 import { Http2Session } from "./session.ts";
 import { StreamChannel } from "./stream-channel.ts";
@@ -21,6 +27,7 @@ export function acceptHttp2(connection: Connection, deps: { clock: Clock } = { c
 class Http2EdgeSession extends Http2Session implements EdgeSession {
   readonly control: Promise<ByteChannel>;
   #keepCase = false;
+  #understandsLeaving = false;
 
   constructor(connection: Connection, clock: Clock) {
     super("client", connection, clock);
@@ -30,6 +37,16 @@ class Http2EdgeSession extends Http2Session implements EdgeSession {
 
   usePeerFeatures(features: readonly string[]): void {
     this.#keepCase = features.includes(FEATURE_HEADER_CASE);
+    this.#understandsLeaving = features.includes(FEATURE_EDGE_LEAVING);
+  }
+
+  /** As the HTTP/2 client we go on opening streams behind it; cloudflared would refuse them from then on. */
+  announceLeaving(): void {
+    if (this.#understandsLeaving) this.link.h2.goaway();
+  }
+
+  get takesStreams(): boolean {
+    return !this.draining && this.link.h2.canOpen;
   }
 
   open(request: StreamRequest, events: RequestEvents): ByteChannel {

@@ -23,7 +23,7 @@ export abstract class Http2Session implements Session {
       connection,
       {
         onRequest: (stream, fields, endStream) => this.onRequest(stream, fields, endStream),
-        onGoaway: () => this.beginDrain(),
+        onGoaway: () => this.onGoaway(),
         onDown: (reason) => closed.resolve(reason),
       },
       clock,
@@ -60,6 +60,11 @@ export abstract class Http2Session implements Session {
 
   /** The peer opened a stream (connector only). */
   protected abstract onRequest(stream: H2Stream, fields: string[], endStream: boolean): void;
+
+  /** The peer takes no new streams of ours. */
+  protected onGoaway(): void {
+    this.beginDrain();
+  }
 
   protected get draining(): boolean {
     return this.#draining;

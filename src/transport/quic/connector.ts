@@ -55,6 +55,7 @@ export function createQuicTransport(options: QuicTransportOptions = {}): Transpo
   return {
     name: "quic",
     tlsServerName: TLS_SERVER_NAME,
+    takesProxy: false,
     async dial(target: DialTarget, { signal }: { signal: AbortSignal }): Promise<ConnectorSession> {
       const engine = options.engine ?? (await chooseEngine());
       const { connIndex } = target;
@@ -66,6 +67,8 @@ export function createQuicTransport(options: QuicTransportOptions = {}): Transpo
         ca: target.ca,
         alpn: ALPN,
         signal,
+        ...(target.timeoutMs === undefined ? {} : { handshakeTimeoutMs: target.timeoutMs }),
+        localAddress: target.localAddress,
         idleTimeoutMs: options.idleTimeoutMs ?? IDLE_TIMEOUT_MS,
         keepAliveMs: Math.min(KEEP_ALIVE_MS, (options.idleTimeoutMs ?? IDLE_TIMEOUT_MS) / 4),
         maxPeerStreams: MAX_EDGE_STREAMS,
@@ -92,6 +95,8 @@ export function connectQuic(connection: QuicConnection, clock: Clock): QuicConne
 export class QuicConnectorSession extends QuicSession implements ConnectorSession {
   #handler: ((stream: IncomingStream) => void) | undefined;
   #early: IncomingStream[] = [];
+  readonly #leaving = Promise.withResolvers<void>();
+  readonly leaving = this.#leaving.promise;
 
   serve(handler: (stream: IncomingStream) => void): void {
     this.#handler = handler;
@@ -105,6 +110,7 @@ export class QuicConnectorSession extends QuicSession implements ConnectorSessio
     new VisitorChannel(stream, {
       offer: (channel) => this.#offer(channel),
       acceptRpc: (channel) => this.acceptRpc(channel),
+      onLeaving: () => this.#leaving.resolve(),
       onGone: () => this.streamGone(),
     });
   }
@@ -122,6 +128,7 @@ export class QuicConnectorSession extends QuicSession implements ConnectorSessio
 interface VisitorOwner {
   offer(channel: VisitorChannel): boolean;
   acceptRpc(channel: ByteChannel): boolean;
+  onLeaving(): void;
   onGone(): void;
 }
 
@@ -176,6 +183,11 @@ class VisitorChannel extends StreamChannel<ChannelEvents> implements IncomingStr
       this.#isRpc = true;
       this.startBody("raw");
       if (!this.#owner.acceptRpc(this)) this.#refuse(RESET_CODE);
+      return;
+    }
+    if (head.kind === "leaving") {
+      this.#owner.onLeaving();
+      this.abortWith(new TunnelError("stream.refused", "This stream has nothing more to say"), RESET_CODE);
       return;
     }
     const decoded = decodeMessage(connectRequest, head.message);

@@ -3,12 +3,18 @@ import { TunnelError } from "../../core/errors.ts";
 import type { ByteChannel, ChannelEvents } from "../../net/channel.ts";
 import { decodeMessage } from "../../wire/capnp/struct-codec.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
-import { encodeDataHead } from "../../wire/quic/stream-head.ts";
+import { encodeDataHead, LEAVING_STREAM } from "../../wire/quic/stream-head.ts";
 import { connectRequest, connectResponse } from "../../wire/schema/connect-request.ts";
-import type { EdgeSession, RequestEvents, StreamRequest } from "../port.ts";
-import type { QuicConnection, QuicEngine, QuicListener, QuicStream } from "./engine.ts";
+import {
+  type EdgeSession,
+  FEATURE_EDGE_LEAVING,
+  FEATURE_QUIC_FRAMES,
+  type RequestEvents,
+  type StreamRequest,
+} from "../port.ts";
+import type { QuicConnection, QuicEngine, QuicListener, QuicStream, QuicStreamEvents } from "./engine.ts";
 import { connectRequestOf, parseConnectResponse, sendsBody } from "./messages.ts";
-import { ALPN, CONTROL_STREAM_ID, type DataHead, FEATURE_QUIC_FRAMES, QuicSession } from "./session.ts";
+import { ALPN, CONTROL_STREAM_ID, type DataHead, QuicSession } from "./session.ts";
 import { RESET_CODE, StreamChannel } from "./stream-channel.ts";
 
 /** A connector is silent for at most this long, in ms; the shorter of both ends' times counts, which is its 5 s. */
@@ -58,6 +64,8 @@ export function acceptQuic(connection: QuicConnection, provesEnd: boolean, clock
 export class QuicEdgeSession extends QuicSession implements EdgeSession {
   readonly #provesEnd: boolean;
   #frames = false;
+  #toldOfLeaving = false;
+  #understandsLeaving = false;
 
   constructor(connection: QuicConnection, provesEnd: boolean, clock: Clock) {
     super(connection, connection.expectStream(CONTROL_STREAM_ID), clock);
@@ -66,11 +74,23 @@ export class QuicEdgeSession extends QuicSession implements EdgeSession {
 
   usePeerFeatures(features: readonly string[]): void {
     this.#frames = features.includes(FEATURE_QUIC_FRAMES);
+    this.#understandsLeaving = features.includes(FEATURE_EDGE_LEAVING);
+  }
+
+  announceLeaving(): void {
+    if (this.#toldOfLeaving || !this.#understandsLeaving) return;
+    this.#toldOfLeaving = true;
+    const stream = this.connection.openStream();
+    stream?.listen(IGNORED_STREAM);
+    stream?.end(LEAVING_STREAM);
+  }
+
+  get takesStreams(): boolean {
+    return !this.draining && this.streamCount < MAX_VISITOR_STREAMS && this.connection.takesStreams;
   }
 
   open(request: StreamRequest, events: RequestEvents): ByteChannel {
-    const full = this.draining || this.streamCount >= MAX_VISITOR_STREAMS;
-    const stream = full ? undefined : this.connection.openStream();
+    const stream = this.takesStreams ? this.connection.openStream() : undefined;
     if (stream === undefined) {
       const error = new TunnelError("stream.limit", "The connection takes no new stream now", { retry: "elsewhere" });
       queueMicrotask(() => events.onClose(error));
@@ -202,6 +222,16 @@ class PeerStreamChannel extends StreamChannel<ChannelEvents> {
     return false;
   }
 }
+
+/** Of a stream that is only sent on. */
+const IGNORED_STREAM: QuicStreamEvents = {
+  onData: () => {},
+  onEnd: () => {},
+  onDrain: () => {},
+  onReset: () => {},
+  onStopped: () => {},
+  onLost: () => {},
+};
 
 /** Stands in for a stream that was never opened. */
 const refusedChannel: ByteChannel = {

@@ -67,6 +67,8 @@ export interface QuicConnection {
   /** Largest datagram that can be sent now; 0 = the peer takes none. */
   readonly maxDatagramBytes: number;
   listen(events: QuicConnectionEvents): void;
+  /** False = the peer allows no more streams now. */
+  readonly takesStreams: boolean;
   /** Opens a stream; undefined when the peer allows no more now. */
   openStream(): QuicStream | undefined;
   /** The peer's stream of this id, before anything of it came. Call once per id, before it comes. */
@@ -95,6 +97,8 @@ export interface QuicConnectOptions extends QuicLimits {
   readonly port: number;
   /** Port to send from; undefined or taken = any. */
   readonly localPort: number | undefined;
+  /** Address to send from; undefined = any. */
+  readonly localAddress?: string | undefined;
   readonly serverName: string;
   /** PEM text of the authorities to trust; undefined = the system's. */
   readonly ca: string | undefined;

@@ -1,12 +1,9 @@
-import { type Retry, TunnelError } from "../../core/errors.ts";
+import { TunnelError } from "../../core/errors.ts";
 import type { QuicClose } from "./engine.ts";
 
-/**
- * What streams, pings and sessions are told when their connection is over. `retry`: `elsewhere` for the session; for a
- * stream nobody knows what of it had an effect.
- */
-export function lossOf(close: QuicClose, retry: Retry = "never"): TunnelError {
-  return new TunnelError("session.lost", describeClose(close), { retry });
+/** What streams and pings are told when their connection is over; nobody knows what of a stream had an effect. */
+export function lossOf(close: QuicClose): TunnelError {
+  return new TunnelError("session.lost", describeClose(close));
 }
 
 function describeClose(close: QuicClose): string {

@@ -16,11 +16,6 @@ export const TLS_SERVER_NAME = "quic.cftunnel.com";
 export const CONTROL_STREAM_ID = 0;
 /** An RPC stream ends this long after it began (protocol: section 4.4), in ms. */
 export const RPC_STREAM_LIFE_MS = 5_000;
-/**
- * Feature of our own connectors: they read and write framed bodies over QUIC, with trailers behind them and interim
- * answers in front (design: decision 1).
- */
-export const FEATURE_QUIC_FRAMES = "culvert_quic_frames";
 /** RPC streams the peer may have open at once. */
 const MAX_RPC_STREAMS = 16;
 
@@ -75,7 +70,12 @@ export abstract class QuicSession implements Session {
   }
 
   get remoteAddress(): string {
-    return formatAddress({ host: plainIp(this.connection.remoteIp), port: this.connection.remotePort });
+    return formatAddress({ host: this.remoteIp, port: this.connection.remotePort });
+  }
+
+  /** Without brackets or port. */
+  get remoteIp(): string {
+    return plainIp(this.connection.remoteIp);
   }
 
   /** A UDP socket does not know which of the machine's addresses its packets leave from. */
@@ -184,12 +184,17 @@ export class RawChannel extends StreamChannel<ChannelEvents> {
   }
 }
 
-export type DataHead = Extract<StreamHead, { kind: "data" | "rpc" }>;
+export type DataHead = Extract<StreamHead, { kind: "data" | "rpc" | "leaving" }>;
 
 /** Connectors, and edges that ask a connector to leave, close with an application code (protocol: section 4.7). */
 function reasonOf(close: QuicClose): CloseReason {
   if (close.kind === "peer" && close.application) return { kind: "closed", by: "peer" };
-  return { kind: "lost", error: lossOf(close, "elsewhere") };
+  const { code, message } = lossOf(close);
+  // A silent network is told from a broken connection: the supervisor draws other conclusions from it.
+  return {
+    kind: "lost",
+    error: new TunnelError(close.kind === "idle" ? "edge.silent" : code, message, { retry: "elsewhere" }),
+  };
 }
 
 /** IPv4 inside IPv6 as what it is. */

@@ -52,7 +52,7 @@ export abstract class StreamChannel<Events extends ChannelEvents> implements Byt
   }
 
   /** A message of the head. Calls `startBody` when the body follows it; else another message is read. */
-  protected abstract onHead(head: Extract<StreamHead, { kind: "data" | "rpc" }>): void;
+  protected abstract onHead(head: Extract<StreamHead, { kind: "data" | "rpc" | "leaving" }>): void;
   /** The peer asked to stop writing; true = the whole stream is over with it. */
   protected abstract stopEndsStream(): boolean;
 

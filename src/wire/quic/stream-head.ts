@@ -7,6 +7,8 @@ import { encodeMessage, type StructCodec } from "../capnp/struct-codec.ts";
 
 const DATA_SIGNATURE = [0x0a, 0x36, 0xcd, 0x12, 0xa1, 0x3e] as const;
 const RPC_BYTES = [0x52, 0xbb, 0x82, 0x5c, 0xdb, 0x65] as const;
+/** Ours ("CulvGO"): an edge that will go says so with a stream that has nothing else in it. Others reset it. */
+const LEAVING_BYTES = [0x43, 0x75, 0x6c, 0x76, 0x47, 0x4f] as const;
 /** "01"; readers ignore it. */
 const VERSION = [0x30, 0x31] as const;
 const SIGNATURE_BYTES = 6;
@@ -15,6 +17,9 @@ export const DATA_PREAMBLE_BYTES = 8;
 
 /** What an RPC stream starts with; it has no version. */
 export const RPC_PREAMBLE: Uint8Array = Uint8Array.from(RPC_BYTES);
+
+/** The whole content of the stream with which an edge says that it will go. */
+export const LEAVING_STREAM: Uint8Array = Uint8Array.from(LEAVING_BYTES);
 
 /** Bytes one ConnectRequest or ConnectResponse may have; as much as the packed headers of an HTTP/2 answer. */
 export const MAX_HEAD_BYTES = 1024 * 1024;
@@ -35,16 +40,19 @@ export type StreamHead =
   | { readonly kind: "data"; readonly message: Message }
   /** An RPC stream; its bytes are what `takeRest` gives and what follows. */
   | { readonly kind: "rpc" }
+  /** The edge will go (between our own ends). */
+  | { readonly kind: "leaving" }
   | Malformed;
 
 const NEED: StreamHead = { kind: "need" };
 const RPC: StreamHead = { kind: "rpc" };
+const LEAVING: StreamHead = { kind: "leaving" };
 
-/** Reads the head of a stream from chunks. Push a chunk, then call `next`; after `data` or `rpc` call `takeRest`. */
+/** Reads the head of a stream from chunks. Push a chunk, then call `next`; after anything but `need` call `takeRest`. */
 export class StreamHeadDecoder {
   readonly #frames = new FrameDecoder({ maxMessageBytes: MAX_HEAD_BYTES });
   #early: Uint8Array | undefined;
-  #kind: "unknown" | "data" | "rpc" = "unknown";
+  #kind: "unknown" | "data" | "rpc" | "leaving" = "unknown";
 
   push(chunk: Uint8Array): void {
     if (this.#kind === "data") {
@@ -62,6 +70,10 @@ export class StreamHeadDecoder {
         if (early.length < SIGNATURE_BYTES) return this.#wait(early);
         this.#kind = "rpc";
         this.#early = early.subarray(SIGNATURE_BYTES);
+      } else if (startsLike(early, LEAVING_BYTES)) {
+        if (early.length < SIGNATURE_BYTES) return this.#wait(early);
+        this.#kind = "leaving";
+        this.#early = early.subarray(SIGNATURE_BYTES);
       } else if (startsLike(early, DATA_SIGNATURE)) {
         if (early.length < DATA_PREAMBLE_BYTES) return this.#wait(early);
         this.#kind = "data";
@@ -72,6 +84,7 @@ export class StreamHeadDecoder {
       }
     }
     if (this.#kind === "rpc") return RPC;
+    if (this.#kind === "leaving") return LEAVING;
     const framed = this.#frames.next();
     if (framed.kind === "value") return { kind: "data", message: framed.value };
     return framed.kind === "need" ? NEED : framed;

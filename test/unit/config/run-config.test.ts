@@ -72,12 +72,15 @@ test("a token of an edge of one's own is all it takes; the rest is cloudflared's
     tags: [],
     rulesFrom: "--hello-world",
   });
-  expect(config.edges).toEqual([
-    { host: "a.example", port: 7844 },
-    { host: "2001:db8::1", port: 7844 },
-    { host: "a.example", port: 7844 },
-    { host: "2001:db8::1", port: 7844 },
-  ]);
+  expect(config.edge).toEqual({
+    kind: "static",
+    edges: [
+      { host: "a.example", port: 7844, region: "region1" },
+      { host: "2001:db8::1", port: 7844, region: "region2" },
+      { host: "a.example", port: 7844, region: "region1" },
+      { host: "2001:db8::1", port: 7844, region: "region2" },
+    ],
+  });
   expect(Object.isFrozen(config)).toBe(true);
 });
 
@@ -185,12 +188,6 @@ describe("a run that cannot be is refused in one line that says what to do", () 
       want: '/c.yml:1:1: "tunnel" must be a text: put it in quotes',
     },
     {
-      name: "nothing says where the edge is",
-      given: { flags: [`token=${TOKEN}`, "hello-world=true"] },
-      usage: false,
-      want: /^Nothing says where the edge is: give --edge HOST:PORT/,
-    },
-    {
       name: "edge without a port",
       given: ready("edge=e.example"),
       usage: true,
@@ -209,18 +206,17 @@ describe("a run that cannot be is refused in one line that says what to do", () 
       want: 'Cannot use CA file "/ca.pem": it holds no certificate in PEM',
     },
     {
-      name: "quic",
-      given: ready("protocol=quic"),
-      usage: false,
-      want: "QUIC is not part of this release: use --protocol http2 or auto",
-    },
-    {
       name: "unknown protocol",
       given: ready("protocol=spdy"),
       usage: true,
-      want: 'Unknown protocol "spdy": use auto or http2',
+      want: 'Unknown protocol "spdy": use auto, quic or http2',
     },
-    { name: "post-quantum", given: ready("post-quantum=true"), usage: false, want: /^post-quantum needs QUIC/ },
+    {
+      name: "post-quantum",
+      given: ready("post-quantum=true"),
+      usage: false,
+      want: /^post-quantum is not part of this release/,
+    },
     { name: "long grace", given: ready("grace-period=3m1s"), usage: true, want: "grace-period must be from 0s to 3m" },
     {
       name: "negative grace",
@@ -318,7 +314,7 @@ describe("a run that cannot be is refused in one line that says what to do", () 
       name: "scheme of url",
       given: { flags: [`token=${OWN_TOKEN}`, "url=ftp://x"] },
       usage: true,
-      want: '--url "ftp://x" must start with one of http, https, rdp, ssh, smb, tcp; rules in a file take others too',
+      want: '--url "ftp://x" must start with one of http, https, h2c, rdp, ssh, smb, tcp; rules in a file take others too',
     },
     {
       name: "url without a host",
@@ -348,14 +344,26 @@ describe("edges", () => {
     { name: "repeated", flags: ["edge=a:1", "edge=b:2"] },
     { name: "in a list", flags: ["edge=a:1,b:2"] },
   ])("$name go before the token's and stay as they are", ({ flags }) => {
-    expect(configOf(ready(...flags)).edges).toEqual([
-      { host: "a", port: 1 },
-      { host: "b", port: 2 },
-    ]);
+    expect(configOf(ready(...flags)).edge).toEqual({
+      kind: "static",
+      edges: [
+        { host: "a", port: 1 },
+        { host: "b", port: 2 },
+      ],
+    });
+  });
+
+  test("are Cloudflare's when nothing names one, in the region asked for", () => {
+    const credentials = { ...PLAIN, endpoint: "" };
+    const token = formatToken({ ...credentials, edges: [], ca: undefined });
+    const given = { flags: ["hello-world=true", `token=${token}`] };
+    expect(configOf(given).edge).toEqual({ kind: "cloudflare", region: undefined, ipVersion: "auto" });
+    const wanted = { flags: [...given.flags, "region=us", "edge-ip-version=6"] };
+    expect(configOf(wanted).edge).toEqual({ kind: "cloudflare", region: "us", ipVersion: "6" });
   });
 
   test("of the environment", () => {
-    expect(configOf({ ...ready(), env: { TUNNEL_EDGE: "a:1,b:2" } }).edges).toHaveLength(2);
+    expect(configOf({ ...ready(), env: { TUNNEL_EDGE: "a:1,b:2" } }).edge).toMatchObject({ edges: [{}, {}] });
   });
 
   test("--cacert goes before the token's authorities", () => {
@@ -370,6 +378,7 @@ describe("the service that flags name", () => {
     { flags: ["url=http://localhost:8080"], want: { kind: "http", host: "localhost", port: 8080 } },
     { flags: ["url=localhost:8080"], want: { kind: "http", host: "localhost", port: 8080 } },
     { flags: ["url=localhost"], want: { kind: "http", host: "localhost", port: 80 } },
+    { flags: ["url=h2c://localhost:50051"], want: { kind: "h2c", host: "localhost", port: 50051 } },
     { flags: ["url=https://[::1]:8443/"], want: { kind: "https", host: "::1", port: 8443 } },
     { flags: ["url=ssh://host"], want: { kind: "tcp", scheme: "ssh", host: "host", port: 22 } },
     { flags: ["unix-socket=/run/a.sock"], want: { kind: "unix", path: "/run/a.sock" } },
@@ -429,7 +438,16 @@ describe("warnings", () => {
       given: { ...ready("config=/c.yml"), files: { "/c.yml": "ingres: []" } },
       want: '/c.yml:1:1: Unknown key "ingres": did you mean "ingress"?',
     },
-    { name: "idle setting", given: ready("http2-origin=true"), want: '"http2Origin" is not acted on by this release' },
+    {
+      name: "idle setting",
+      given: ready("no-chunked-encoding=true"),
+      want: '"disableChunkedEncoding" is not acted on by this release',
+    },
+    {
+      name: "HTTP/2 without TLS",
+      given: { flags: [`token=${OWN_TOKEN}`, "url=http://localhost:1", "http2-origin=true"] },
+      want: '"http2Origin: true" needs a service with TLS: use "http2Origin: h2c" for one in clear text',
+    },
     { name: "idle proxy", given: ready("socks5=true"), want: '"proxyType" is not acted on by this release' },
     {
       name: "path of url",

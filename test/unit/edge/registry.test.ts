@@ -1,12 +1,16 @@
 import { expect, test } from "bun:test";
+import { TunnelError } from "../../../src/core/errors.ts";
 import { type ConnectorId, newConnectionId, newConnectorId, newTunnelId } from "../../../src/core/ids.ts";
 import {
+  FAR_HANDICAP,
   type LiveConnection,
   MAX_CONNECTIONS_PER_TUNNEL,
   MAX_CONNECTORS_PER_TUNNEL,
+  MAX_FAILURES,
   Registry,
 } from "../../../src/edge/registry.ts";
 import { createMemorySessionPair } from "../../../src/transport/memory.ts";
+import type { RequestEvents, StreamRequest } from "../../../src/transport/port.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 
 const TUNNEL = newTunnelId();
@@ -18,10 +22,15 @@ function connection(connectorId: ConnectorId = newConnectorId(), connIndex = 0):
     connectorId,
     connIndex,
     session: createMemorySessionPair(new VirtualClock()).edge,
+    remoteIp: "192.0.2.1",
     version: "1",
     arch: "linux_amd64",
+    features: [],
     registeredAtMs: 0,
     draining: false,
+    suspect: false,
+    failures: 0,
+    rttMs: undefined,
   };
 }
 
@@ -107,3 +116,41 @@ test("once per connector: its own slot again is a replacement, another slot a du
   again.draining = true;
   expect(registry.admit(connection(connectorId, 1))).toEqual({ kind: "admitted", replaced: undefined });
 });
+
+test("far connectors get their share only when the near ones are busier, doubtful ones only when there is no other", () => {
+  const registry = new Registry();
+  const near = connection();
+  const far = connection();
+  near.rttMs = 5;
+  far.rttMs = 100;
+  for (const live of [near, far]) registry.admit(live);
+  const chosen = () => Array.from({ length: 4 }, () => registry.choose(TUNNEL, []));
+  expect(new Set(chosen())).toEqual(new Set([near]));
+  expect(registry.choose(TUNNEL, [near])).toBe(far);
+  const running = Array.from({ length: FAR_HANDICAP + 1 }, () => near.session.open(REQUEST, IGNORE));
+  expect(registry.choose(TUNNEL, [])).toBe(far);
+  far.failures = MAX_FAILURES;
+  expect(registry.choose(TUNNEL, [])).toBe(near);
+  near.suspect = true;
+  expect(new Set(chosen()).size).toBe(1);
+  near.draining = true;
+  expect(registry.choose(TUNNEL, [])).toBe(far);
+  for (const stream of running) stream.abort(new TunnelError("aborted", "over"));
+});
+
+const REQUEST: StreamRequest = {
+  kind: "http",
+  method: "GET",
+  authority: "a",
+  path: "/",
+  headers: [],
+  bodyless: true,
+};
+const IGNORE: RequestEvents = {
+  onInformational: () => {},
+  onResponse: () => {},
+  onData: () => {},
+  onEnd: () => {},
+  onDrain: () => {},
+  onClose: () => {},
+};

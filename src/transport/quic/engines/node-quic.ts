@@ -63,7 +63,13 @@ async function connectNodeQuic(library: NodeQuic, options: QuicConnectOptions, c
       ...(options.keepAliveMs === undefined ? {} : { keepAlive: options.keepAliveMs }),
       handshakeTimeout: timeoutMs,
       reuseEndpoint: false,
-      ...(localPort === 0 ? {} : { endpoint: { address: `0.0.0.0:${localPort}` } }),
+      ...(localPort === 0 && options.localAddress === undefined
+        ? {}
+        : {
+            endpoint: {
+              address: formatAddress({ host: options.localAddress ?? anyAddress(options), port: localPort }),
+            },
+          }),
       onerror: () => {},
       onstream: (stream) => onStream(stream),
     });
@@ -200,8 +206,13 @@ class NodeQuicConnection implements QuicConnection, NodeStreamOwner {
     });
   }
 
+  /** The library queues streams that the peer does not allow yet. */
+  get takesStreams(): boolean {
+    return this.#closed === undefined;
+  }
+
   openStream(): NodeQuicEngineStream | undefined {
-    if (this.#closed !== undefined) return undefined;
+    if (!this.takesStreams) return undefined;
     const stream = new NodeQuicEngineStream(this, 4 * this.#opened);
     this.#opened += 1;
     this.#streams.add(stream);
@@ -297,6 +308,10 @@ function closeOf(error: unknown): QuicClose {
     return { kind: "failed", tls: false, detail: describe(error) };
   }
   return { kind: "idle" };
+}
+
+function anyAddress({ host }: { readonly host: string }): string {
+  return host.includes(":") ? "::" : "0.0.0.0";
 }
 
 /** A certificate that does not fit ends the handshake with transport error 0, an alert with 0x100 and above. */

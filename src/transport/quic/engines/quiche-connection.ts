@@ -109,8 +109,12 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.#endpoint.schedule(this);
   }
 
+  get takesStreams(): boolean {
+    return this.#closed === undefined && this.native.peerStreamsLeftBidi() > 0;
+  }
+
   openStream(): QuicStream | undefined {
-    if (this.#closed !== undefined || this.native.peerStreamsLeftBidi() <= 0) return undefined;
+    if (!this.takesStreams) return undefined;
     try {
       // The library counts a stream against the peer's limit once it has heard of it.
       this.native.streamSend(this.#nextId, NO_BYTES, false);

@@ -38,7 +38,7 @@ async function connectQuiche(addon: QuicheAddon, options: QuicConnectOptions, cl
   const onPacket = (bytes: Uint8Array, port: number, from: string): void => {
     if (port === options.port && from === ip) connection?.receive(bytes, port);
   };
-  const bindTo = isIPv6(ip) ? "::" : "0.0.0.0";
+  const bindTo = options.localAddress ?? (isIPv6(ip) ? "::" : "0.0.0.0");
   try {
     await endpoint.open(bindTo, options.localPort ?? 0, onPacket);
   } catch (error) {

@@ -91,7 +91,7 @@ describe("hostile frames end the connection with the code RFC 9113 gives", () =>
     ["initial window above 2^31-1", [frame(4, 0, 0, [0, 4, 0x80, 0, 0, 0])], H2_ERROR.flowControlError],
     ["frame size setting below 16384", [frame(4, 0, 0, [0, 5, 0, 0, 0, 1])], H2_ERROR.protocolError],
     ["a frame longer than we allow", [frame(0, 0, 1, huge)], H2_ERROR.frameSizeError],
-    ["WINDOW_UPDATE of zero on the connection", [frame(8, 0, 0, [0, 0, 0, 0])], H2_ERROR.flowControlError],
+    ["WINDOW_UPDATE of zero on the connection", [frame(8, 0, 0, [0, 0, 0, 0])], H2_ERROR.protocolError],
     ["connection window past 2^31-1", [frame(8, 0, 0, [0x7f, 0xff, 0xff, 0xff])], H2_ERROR.flowControlError],
     ["an undecodable header block", [frame(1, 4, 1, [0x80])], H2_ERROR.compressionError],
     ["GOAWAY too short", [frame(7, 0, 0, [0])], H2_ERROR.frameSizeError],
