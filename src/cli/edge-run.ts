@@ -5,7 +5,7 @@ import { systemClock } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { startEdge } from "../edge/edge.ts";
-import { loadEdgeCertificate, openStateDir, saveAdvertised } from "../edge/state-dir.ts";
+import { loadEdgeCertificate, openStateDir, resetKey, saveAdvertised } from "../edge/state-dir.ts";
 import { openSqliteStore } from "../edge/store/sqlite.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import { type Context, EXIT } from "./command.ts";
@@ -85,7 +85,10 @@ async function serve(context: Context, options: EdgeRunOptions, log: Logger): Pr
       const current = loadEdgeCertificate(state, names, systemClock.wallMs());
       return current.renewed ? current.certificate : undefined;
     };
-    const edge = await startEdge({ ...options, store, certificate, renewCertificate }, { clock: systemClock, log });
+    const edge = await startEdge(
+      { ...options, store, certificate, renewCertificate, resetKey: resetKey(state) },
+      { clock: systemClock, log },
+    );
     saveAdvertised(state, advertised(options, edge.tunnelAddress));
     log.info("Edge is ready", {
       public: `http://${edge.publicAddress}`,

@@ -19,6 +19,9 @@ const CONNECTOR_DRAIN_MS = 180_000;
 /** How long connections without requests may take to end in good order when the edge stops, in ms. */
 const GOODBYE_MS = 2_000;
 
+/** How long QUIC's own farewell may take behind that, in ms. */
+const FAREWELL_MS = 500;
+
 export interface EdgeOptions {
   readonly store: Store;
   /** What the tunnel listener shows connectors. */
@@ -35,6 +38,8 @@ export interface EdgeOptions {
   readonly oncePerConnector?: boolean;
   /** Take QUIC beside HTTP/2, where an engine can serve it. @default true */
   readonly quic?: boolean;
+  /** Secret that survives a restart, so that connectors learn at once that their QUIC connections are gone. */
+  readonly resetKey?: Uint8Array;
 }
 
 export interface Edge {
@@ -70,13 +75,14 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       ...options.tunnel,
       certificate: options.certificate,
       quic: options.quic ?? true,
+      resetKey: options.resetKey,
       onSession: (session, ip) => front.accept(session, ip),
     },
     deps,
   );
   const publicListener = await startPublicListener({
     ...options.http,
-    dispatcher: new Dispatcher({ store: options.store, registry, log }),
+    dispatcher: new Dispatcher({ store: options.store, registry, clock, log }),
     clock,
     policy: { trustedProxies: options.trustedProxies },
     location: options.location,
@@ -117,7 +123,11 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       patience.abort();
       publicListener.abort();
       await front.close(GOODBYE_MS);
-      await freed;
+      // A dead connector acknowledges no farewell.
+      const farewell = new AbortController();
+      await Promise.race([freed, delay(clock, FAREWELL_MS, farewell.signal)]);
+      farewell.abort();
+      tunnels.destroy();
     },
   };
 }

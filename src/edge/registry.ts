@@ -22,8 +22,8 @@ export interface LiveConnection {
   readonly registeredAtMs: number;
   /** Takes no new requests; running ones finish. */
   draining: boolean;
-  /** Nothing came from it lately, although it was asked. */
-  suspect: boolean;
+  /** When it was found silent although it was asked, in ms; what it says later clears it. */
+  suspectedAtMs: number | undefined;
   /** Requests in a row that it took and did not answer. */
   failures: number;
   /** Last round trip, in ms. */
@@ -136,7 +136,8 @@ export class Registry {
 const DOUBTFUL = 1_000_000;
 
 /** In running requests. */
-function penalty({ suspect, failures, rttMs }: LiveConnection, nearestMs: number): number {
-  if (suspect || failures >= MAX_FAILURES) return DOUBTFUL;
+function penalty({ suspectedAtMs, session, failures, rttMs }: LiveConnection, nearestMs: number): number {
+  const isSuspect = suspectedAtMs !== undefined && session.lastReceivedAtMs <= suspectedAtMs;
+  if (isSuspect || failures >= MAX_FAILURES) return DOUBTFUL;
   return rttMs !== undefined && rttMs > 2 * nearestMs + FAR_MS ? FAR_HANDICAP : 0;
 }

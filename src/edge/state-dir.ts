@@ -1,4 +1,4 @@
-import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
+import { createPrivateKey, hkdfSync, randomBytes, X509Certificate } from "node:crypto";
 import {
   closeSync,
   existsSync,
@@ -68,6 +68,11 @@ export function openStateDir(dir: string, nowMs: number): EdgeState {
   } catch (error) {
     throw readable(dir, error);
   }
+}
+
+/** What proves to connectors, after a restart, that their QUIC connections are gone (RFC 9000 section 10.3). */
+export function resetKey(state: EdgeState): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", state.sealingKey, "", "culvert quic stateless reset", SEALING_KEY_BYTES));
 }
 
 /** Making anew what others depend on would cut them off without a word; its owner may still have a copy. */

@@ -199,7 +199,7 @@ class Registration implements RegistrationHandlers {
       features: client.features,
       registeredAtMs: clock.wallMs(),
       draining: false,
-      suspect: false,
+      suspectedAtMs: undefined,
       failures: 0,
       rttMs: undefined,
     };
@@ -292,9 +292,9 @@ class Registration implements RegistrationHandlers {
         return;
       }
       if (this.#live !== undefined) {
-        this.#live.suspect = silentChecks >= SUSPECT_CHECKS;
+        if (silentChecks >= SUSPECT_CHECKS) this.#live.suspectedAtMs = clock.nowMs();
         // It lives: what failed gets another chance.
-        if (silentChecks === 0) this.#live.failures = 0;
+        else if (silentChecks === 0) this.#live.failures = 0;
       }
       if (silentChecks > 0) this.#measure();
       cancel = clock.after(LIVENESS_CHECK_MS, check, { background: true });

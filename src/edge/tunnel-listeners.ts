@@ -22,6 +22,8 @@ export interface TunnelListenersOptions {
   readonly certificate: CertifiedKey;
   /** False = TCP only. */
   readonly quic: boolean;
+  /** Secret that survives a restart; undefined = connectors learn of one by silence. */
+  readonly resetKey: Uint8Array | undefined;
   /** Called for each connection after its handshake. Must not throw. */
   readonly onSession: (session: EdgeSession, ip: string) => void;
 }
@@ -35,6 +37,8 @@ export interface TunnelListeners {
   renew(certificate: CertifiedKey): Promise<void>;
   /** Takes no new connections; resolves when the ports are free, which is when the last QUIC connection is over. */
   close(): Promise<void>;
+  /** Frees the ports without waiting for what QUIC connections still have to say. */
+  destroy(): void;
 }
 
 /** Opens both sockets. Rejects with `listen.failed`; then neither is open. */
@@ -101,6 +105,10 @@ class Listeners implements TunnelListeners {
   async close(): Promise<void> {
     await Promise.all([this.#tcp.close(), this.#udp?.close()]);
   }
+
+  destroy(): void {
+    this.#udp?.destroy();
+  }
 }
 
 function listenTcp(
@@ -131,6 +139,7 @@ function listenUdp(
       host: options.host,
       port,
       tls: options.certificate,
+      resetKey: options.resetKey,
       maxConnections: MAX_TUNNEL_CONNECTIONS,
       onSession: (session) => options.onSession(session, session.remoteIp),
     },

@@ -1,13 +1,14 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { TunnelError } from "../../src/core/errors.ts";
 import type { ByteChannel } from "../../src/net/channel.ts";
-import type {
-  ConnectorSession,
-  EdgeSession,
-  IncomingStream,
-  RequestEvents,
-  StreamRequest,
-  StreamResponse,
+import {
+  type ConnectorSession,
+  type EdgeSession,
+  FEATURE_EDGE_LEAVING,
+  type IncomingStream,
+  type RequestEvents,
+  type StreamRequest,
+  type StreamResponse,
 } from "../../src/transport/port.ts";
 import type { RawHeaders } from "../../src/wire/headers.ts";
 
@@ -187,6 +188,34 @@ export function transportContract(transport: TransportUnderTest): void {
       expect((await seen.promise)?.code).toMatch(/reset/);
       expect((await request.done).error?.code).toBe("aborted");
       await until(() => connector.streamCount === 0, "the connector forgets the stream");
+    });
+
+    test.each([GET, POST])("a visitor who leaves is noticed before there is an answer: $method", async (request) => {
+      const { edge, connector } = await pair();
+      const closed = Promise.withResolvers<TunnelError | undefined>();
+      connector.serve((stream) => {
+        stream.listen({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: closed.resolve });
+        if (!request.bodyless) stream.resume();
+      });
+      const asked = ask(edge, request);
+      if (!request.bodyless) asked.channel.end();
+      // The request has long arrived when the visitor leaves.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      asked.channel.abort(new TunnelError("aborted", "the visitor left"));
+      expect(await closed.promise).toBeInstanceOf(TunnelError);
+    });
+
+    test("an edge that will leave says so, and goes on being served", async () => {
+      const { edge, connector } = await pair();
+      connector.serve((stream) => {
+        collect(stream);
+        stream.respond(OK);
+        stream.end();
+      });
+      edge.usePeerFeatures([FEATURE_EDGE_LEAVING]);
+      edge.announceLeaving();
+      await connector.leaving;
+      expect((await ask(edge, GET).done).response?.status).toBe(200);
     });
 
     test("a stream that ends before anybody listens tells whoever comes", async () => {

@@ -58,7 +58,11 @@ describe("what is asked for cannot be", () => {
       args: ["edge", "run", "--state-dir", "x", "--http-listen", "nowhere"],
       says: /nowhere/,
     },
-    { what: "a token without an edge", args: ["tunnel", "run", "--token", TOKEN, "--hello-world"], says: /edge/ },
+    {
+      what: "an edge address without a port",
+      args: ["tunnel", "run", "--token", TOKEN, "--hello-world", "--edge", "edge.example"],
+      says: /HOST:PORT/,
+    },
   ])("$what", async ({ args, says }) => {
     const result = await culvert(args);
     expect([USAGE, 1]).toContain(result.code ?? -1);

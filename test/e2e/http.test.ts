@@ -162,10 +162,12 @@ describeConnectors("HTTP through the tunnel", (kind, lab) => {
     },
   );
 
-  test("trailers reach the visitor", async () => {
+  test("trailers reach the visitor where the protocol has a place for them", async () => {
     const answer = await get("/trailers", [["TE", "trailers"]]);
     expect(answer.body.toString()).toBe("body");
-    expect(answer.trailers.map(([name, value]) => [name.toLowerCase(), value])).toEqual([["x-sum", "42"]]);
+    expect(answer.trailers.map(([name, value]) => [name.toLowerCase(), value])).toEqual(
+      kind.trailers ? [["x-sum", "42"]] : [],
+    );
   });
 
   test.if(kind.ours)("103 Early Hints reaches the visitor before the answer", async () => {
@@ -219,8 +221,8 @@ describeConnectors("HTTP through the tunnel", (kind, lab) => {
   test.each(["/abort", "/abort?chunked"])("a body that the origin cuts is not ended cleanly: %s", async (target) => {
     const { socket, head, chunks } = await openVisit(lab().port, { host: HOST, target });
     await using _ = socket;
-    // cloudflared may still hold the head, and then says what happened instead.
-    if (!kind.ours && head.status === 502) return;
+    // cloudflared may still hold the head, and over QUIC a reset overtakes it: then the edge says what happened.
+    if (head.status === 502 && (!kind.ours || kind.protocol === "quic")) return;
     expect(head.status).toBe(200);
     const rest = (async () => {
       for await (const chunk of chunks) void chunk;

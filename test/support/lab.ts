@@ -69,9 +69,13 @@ export async function addTunnel(
 
 /** A connector program that the edge must serve. */
 export interface ConnectorKind {
+  /** Program and protocol. */
   readonly name: string;
+  readonly protocol: Protocol;
   /** Culvert keeps more than cloudflared can: field case, trailers, informational answers. */
   readonly ours: boolean;
+  /** False = cloudflared over QUIC, which has no place for trailers. */
+  readonly trailers: boolean;
   /** Why it cannot be tested here. */
   readonly missing?: string;
   argv(run: ConnectorRun): readonly string[];
@@ -85,42 +89,55 @@ export interface ConnectorRun {
   readonly gracePeriod?: string;
 }
 
-export const CULVERT: ConnectorKind = {
-  name: "culvert",
-  ours: true,
-  // Its token says where the edge is and whom to trust.
-  argv: ({ token, url, gracePeriod = "20s" }) => [
-    ...culvertCommand(),
-    ...["tunnel", "--metrics", "127.0.0.1:0", "--grace-period", gracePeriod, "run", "--token", token, "--url", url],
-  ],
-};
+export type Protocol = "quic" | "http2";
 
-function cloudflared(variable: string): ConnectorKind {
+export const PROTOCOLS: readonly Protocol[] = ["quic", "http2"];
+
+export function culvertConnector(protocol: Protocol): ConnectorKind {
+  return {
+    name: `culvert over ${protocol}`,
+    protocol,
+    ours: true,
+    trailers: true,
+    // Its token says where the edge is and whom to trust.
+    argv: ({ token, url, gracePeriod = "20s" }) => [
+      ...culvertCommand(),
+      ...["tunnel", "--protocol", protocol, "--metrics", "127.0.0.1:0", "--grace-period", gracePeriod],
+      ...["run", "--token", token, "--url", url],
+    ],
+  };
+}
+
+export const CULVERT: ConnectorKind = culvertConnector("quic");
+
+function cloudflared(variable: string, protocol: Protocol): ConnectorKind {
   const path = process.env[variable] ?? "";
   const missing = path === "" ? `${variable} is not set` : existsSync(path) ? undefined : `${variable} names no file`;
   return {
-    name: `cloudflared of ${variable}`,
+    name: `cloudflared of ${variable} over ${protocol}`,
+    protocol,
     ours: false,
+    trailers: protocol === "http2",
     ...(missing === undefined ? {} : { missing }),
-    argv: (run) => cloudflaredArgv(path, run),
+    argv: (run) => cloudflaredArgv(path, run, protocol),
   };
 }
 
 /** cloudflared's own flags. The connectivity check of newer releases, unknown to older ones, is off by environment variable. */
-export function cloudflaredArgv(path: string, run: ConnectorRun): readonly string[] {
+export function cloudflaredArgv(path: string, run: ConnectorRun, protocol: Protocol | "auto"): readonly string[] {
   return [
     ...[path, "tunnel", "--no-autoupdate", "--edge", `127.0.0.1:${run.tunnelPort}`, "--cacert", run.caPath],
-    ...["--protocol", "http2", "--metrics", "127.0.0.1:0", "--grace-period", run.gracePeriod ?? "20s"],
+    ...["--protocol", protocol, "--metrics", "127.0.0.1:0", "--grace-period", run.gracePeriod ?? "20s"],
     ...["run", "--url", run.url, "--token", run.token],
   ];
 }
 
-/** Ours, and cloudflared as `CLOUDFLARED_BIN` and `CLOUDFLARED_BIN_OLD` name it. */
-export const CONNECTORS: readonly ConnectorKind[] = [
-  CULVERT,
-  cloudflared("CLOUDFLARED_BIN"),
-  ...(process.env["CLOUDFLARED_BIN_OLD"] === undefined ? [] : [cloudflared("CLOUDFLARED_BIN_OLD")]),
-];
+/** Ours, and cloudflared as `CLOUDFLARED_BIN` and `CLOUDFLARED_BIN_OLD` name it, over each protocol. */
+export const CONNECTORS: readonly ConnectorKind[] = PROTOCOLS.flatMap((protocol) => [
+  culvertConnector(protocol),
+  cloudflared("CLOUDFLARED_BIN", protocol),
+  ...(process.env["CLOUDFLARED_BIN_OLD"] === undefined ? [] : [cloudflared("CLOUDFLARED_BIN_OLD", protocol)]),
+]);
 
 export const HOST = "app.lab.example";
 

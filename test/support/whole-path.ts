@@ -22,17 +22,22 @@ export interface ConnectOptions {
   readonly proxy?: ProxySettings;
   /** @default HTTP/2 alone */
   readonly transports?: readonly Transport[];
+  /** Port to dial instead of the edge's, of something in between. */
+  readonly via?: number;
 }
 
 /** An edge and connectors in this process on real sockets; what `await using` owns. */
 export interface WholePath extends AsyncDisposable {
   readonly edge: Edge;
   readonly publicPort: number;
+  readonly tunnelPort: number;
   readonly lines: string[];
   /** Starts one more connector of the same tunnel. */
   connect(options?: ConnectOptions): Promise<Connector>;
   /** Stops the edge and starts another one on the same ports. */
   restartEdge(): Promise<void>;
+  /** The same, letting running requests finish for `graceMs`. */
+  stopEdge(graceMs: number): Promise<void>;
 }
 
 export async function startWholePath(): Promise<WholePath> {
@@ -71,6 +76,7 @@ export async function startWholePath(): Promise<WholePath> {
       return edge;
     },
     publicPort,
+    tunnelPort,
     lines,
     connect: async (options = {}) => {
       const connectorId = newConnectorId();
@@ -87,7 +93,13 @@ export async function startWholePath(): Promise<WholePath> {
             Promise.resolve(
               Array.from({ length: connections }, (_, i) => {
                 const host = "127.0.0.1";
-                return { id: `${i}`, host, port: tunnelPort, region: `region${(i % 2) + 1}`, family: 4 } as const;
+                return {
+                  id: `${i}`,
+                  host,
+                  port: options.via ?? tunnelPort,
+                  region: `region${(i % 2) + 1}`,
+                  family: 4,
+                } as const;
               }),
             ),
           target: ({ host, port }) => ({ host, port, ca: authority.cert, proxy: options.proxy }),
@@ -113,6 +125,7 @@ export async function startWholePath(): Promise<WholePath> {
       connectors.push(connector);
       return connector;
     },
+    stopEdge: (graceMs) => edge.close(graceMs),
     restartEdge: async () => {
       await edge.close(0);
       edge = await start(publicPort, tunnelPort);

@@ -1,4 +1,5 @@
-import { describe, type TunnelError } from "../../core/errors.ts";
+import type { Clock } from "../../core/clock.ts";
+import { describe, TunnelError } from "../../core/errors.ts";
 import type { TunnelId } from "../../core/ids.ts";
 import type { Logger } from "../../core/log.ts";
 import type { ByteChannel } from "../../net/channel.ts";
@@ -6,11 +7,14 @@ import type { RequestEvents, StreamRequest, StreamResponse } from "../../transpo
 import type { RawHeaders } from "../../wire/headers.ts";
 import type { LiveConnection, Registry } from "../registry.ts";
 import type { Store } from "../store/port.ts";
+import { SilenceWatch, type Waiting } from "./silence-watch.ts";
 
 /** Request body kept so that a request can go to another connection, in bytes. A longer one stays where it is. */
 export const MAX_REPLAY_BYTES = 64 * 1024;
 /** Connections one request is offered to. */
 export const MAX_TRIES = 4;
+
+const SILENCE = new TunnelError("session.lost", "The connector is silent");
 
 /** Methods whose repetition changes nothing (RFC 9110 section 9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
@@ -43,8 +47,10 @@ export class Dispatcher {
   readonly #store: Store;
   readonly #registry: Registry;
   readonly #log: Logger;
+  readonly #watch: SilenceWatch;
 
-  constructor(deps: { store: Store; registry: Registry; log: Logger }) {
+  constructor(deps: { store: Store; registry: Registry; clock: Clock; log: Logger }) {
+    this.#watch = new SilenceWatch(deps);
     this.#store = deps.store;
     this.#registry = deps.registry;
     this.#log = deps.log;
@@ -69,14 +75,15 @@ export class Dispatcher {
    * Fails through `onClose` when none is left.
    */
   open(tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents): Dispatch {
-    const attempt = new Attempt(this.#registry, tunnelId, request, events);
+    const attempt = new Attempt(this.#registry, this.#watch, tunnelId, request, events);
     attempt.next(undefined);
     return attempt;
   }
 }
 
-class Attempt implements Dispatch, RequestEvents {
+class Attempt implements Dispatch, RequestEvents, Waiting {
   readonly #registry: Registry;
+  readonly #watch: SilenceWatch;
   readonly #tunnelId: TunnelId;
   readonly #request: StreamRequest;
   readonly #events: DispatchEvents;
@@ -90,8 +97,15 @@ class Attempt implements Dispatch, RequestEvents {
   #paused = false;
   #over = false;
 
-  constructor(registry: Registry, tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents) {
+  constructor(
+    registry: Registry,
+    watch: SilenceWatch,
+    tunnelId: TunnelId,
+    request: StreamRequest,
+    events: DispatchEvents,
+  ) {
     this.#registry = registry;
+    this.#watch = watch;
     this.#tunnelId = tunnelId;
     this.#request = request;
     this.#events = events;
@@ -108,6 +122,7 @@ class Attempt implements Dispatch, RequestEvents {
     }
     if (failure !== undefined) this.#events.onRetry();
     this.#tried.push(live);
+    this.#watch.add(live, this);
     const channel = live.session.open(this.#request, this);
     this.#channel = channel;
     if (this.#paused) channel.pause();
@@ -154,7 +169,10 @@ class Attempt implements Dispatch, RequestEvents {
   onResponse(response: StreamResponse): void {
     this.#answered = true;
     const live = this.#tried.at(-1);
-    if (live !== undefined) live.failures = 0;
+    if (live !== undefined) {
+      live.failures = 0;
+      this.#watch.remove(live, this);
+    }
     this.#kept = undefined;
     this.#events.onResponse(response);
   }
@@ -171,12 +189,27 @@ class Attempt implements Dispatch, RequestEvents {
     this.#events.onDrain();
   }
 
+  /** The connection may be dead or only slow, so only what may be done twice goes to another one. */
+  onSilence(): void {
+    if (this.#over || !this.#mayRepeat(SILENCE)) return;
+    const other = this.#registry.choose(this.#tunnelId, this.#tried);
+    if (other === undefined || this.#tried.length >= MAX_TRIES) return;
+    this.#forget();
+    this.#channel?.abort(SILENCE);
+  }
+
   onClose(error: TunnelError | undefined): void {
+    this.#forget();
     const live = this.#tried.at(-1);
     // What the visitor gave up says nothing about the connection.
     if (error !== undefined && !this.#answered && !this.#over && live !== undefined) live.failures += 1;
     if (error !== undefined && !this.#over && this.#mayRepeat(error)) this.next(error);
     else this.#events.onClose(error);
+  }
+
+  #forget(): void {
+    const live = this.#tried.at(-1);
+    if (live !== undefined) this.#watch.remove(live, this);
   }
 
   #mayRepeat(error: TunnelError): boolean {

@@ -34,6 +34,8 @@ export interface EdgeListenOptions {
   readonly onSession: (session: QuicEdgeSession) => void;
   /** @default 30_000 */
   readonly idleTimeoutMs?: number;
+  /** Secret that survives a restart, so that connectors of the time before learn of it at once. */
+  readonly resetKey?: Uint8Array | undefined;
 }
 
 /** Opens the edge's UDP socket. Rejects with a TunnelError (`listen.failed`). */

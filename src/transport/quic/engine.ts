@@ -45,7 +45,7 @@ export type QuicClose =
   | { readonly kind: "peer"; readonly application: boolean; readonly code: number; readonly reason: string }
   /** Nothing came for the idle timeout. */
   | { readonly kind: "idle" }
-  /** Handshake, certificate or protocol failure on our side; `detail` is for people. */
+  /** Handshake, certificate or protocol failure on our side, or a peer that forgot us; `detail` is for people. */
   | { readonly kind: "failed"; readonly tls: boolean; readonly detail: string };
 
 export interface QuicConnectionEvents {
@@ -117,6 +117,8 @@ export interface QuicListenOptions extends QuicLimits {
   readonly alpn: string;
   /** Connections at once, those that still shake hands included. */
   readonly maxConnections: number;
+  /** Secret that survives a restart, for telling peers of connections that are forgotten; undefined = another each time. */
+  readonly resetKey?: Uint8Array | undefined;
   /** Called once the handshake is done. Call `listen` on the connection before returning. */
   readonly onConnection: (connection: QuicConnection) => void;
 }

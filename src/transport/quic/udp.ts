@@ -56,11 +56,17 @@ async function openBunUdp(host: string, port: number, events: UdpEvents): Promis
     host,
     port: socket.port,
     sendMany(packets) {
+      let refused = -1;
       for (let at = 0; ; ) {
         try {
           return at / 3 + socket.sendMany(at === 0 ? packets : packets.slice(at));
         } catch {
-          // The first packet cannot be sent at all (no route, too long): it counts as lost.
+          // An earlier packet's ICMP error shows up at any later one, so each gets a second chance. One that is refused
+          // again cannot be sent at all (no route, too long): it counts as lost.
+          if (refused !== at) {
+            refused = at;
+            continue;
+          }
           at += 3;
           if (at >= packets.length) return packets.length / 3;
         }

@@ -60,7 +60,7 @@ export async function startSmallEdge(
       features: [],
       registeredAtMs: 0,
       draining: false,
-      suspect: false,
+      suspectedAtMs: undefined,
       failures: 0,
       rttMs: undefined,
     };
@@ -75,7 +75,7 @@ export async function startSmallEdge(
   const listener = await startPublicListener({
     host: "127.0.0.1",
     port: 0,
-    dispatcher: new Dispatcher({ store, registry, log: silentLogger }),
+    dispatcher: new Dispatcher({ store, registry, clock, log: silentLogger }),
     clock,
     policy: { trustedProxies: (options.trustedProxies ?? []).flatMap((text) => parseCidr(text) ?? []) },
     location: "tst01",

@@ -28,7 +28,7 @@ function connection(connectorId: ConnectorId = newConnectorId(), connIndex = 0):
     features: [],
     registeredAtMs: 0,
     draining: false,
-    suspect: false,
+    suspectedAtMs: undefined,
     failures: 0,
     rttMs: undefined,
   };
@@ -131,7 +131,7 @@ test("far connectors get their share only when the near ones are busier, doubtfu
   expect(registry.choose(TUNNEL, [])).toBe(far);
   far.failures = MAX_FAILURES;
   expect(registry.choose(TUNNEL, [])).toBe(near);
-  near.suspect = true;
+  near.suspectedAtMs = near.session.lastReceivedAtMs;
   expect(new Set(chosen()).size).toBe(1);
   near.draining = true;
   expect(registry.choose(TUNNEL, [])).toBe(far);

@@ -19,7 +19,7 @@ const CONNECTION_WINDOW_BYTES = 16n * 1024n * 1024n;
  * Streams an edge may have open at once. The library ends the whole connection somewhere above 100, whatever was
  * announced, so the announcement stays well below.
  */
-export const MAX_STREAMS = 50000000;
+export const MAX_STREAMS = 50;
 const SAMPLE_MS = 250;
 const DATAGRAM_BYTES = 1_350n;
 /** What Cloudflare's and our edges support (protocol: section 1.5). */

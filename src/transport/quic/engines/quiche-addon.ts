@@ -27,6 +27,8 @@ export interface NativeConfig {
   setDisableActiveMigration(disable: boolean): void;
   setCcAlgorithmName(name: string): void;
   enablePacing(enable: boolean): void;
+  /** Of the connections accepted from now on, as a big-endian number of 128 bits. */
+  setStatelessResetToken(token: bigint): void;
   enableDgram(enable: boolean, receiveQueue: number, sendQueue: number): void;
 }
 

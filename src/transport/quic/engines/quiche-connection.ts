@@ -58,9 +58,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   #events: QuicConnectionEvents | undefined;
   readonly #streams = new Map<number, QuicheStream>();
   #busy = new Set<QuicheStream>();
-  /** Opened by us since packets were last sent. */
-  readonly #fresh = new Set<QuicheStream>();
-  #afterFirstPacket: (() => void)[] = [];
+  #afterPackets: (() => void)[] = [];
   #nextId: number;
   #slab = new Uint8Array(SLAB_BYTES);
   #slabUsed = 0;
@@ -124,7 +122,6 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     const stream = new QuicheStream(this, this.#nextId, false);
     this.#nextId += 4;
     this.#streams.set(stream.id, stream);
-    this.#fresh.add(stream);
     return stream;
   }
 
@@ -190,9 +187,9 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.#recentAt = (this.#recentAt + 1) % MAX_RECENT;
   }
 
-  afterFirstPacket(stream: QuicheStream, action: () => void): void {
-    if (!this.#fresh.has(stream)) action();
-    else this.#afterFirstPacket.push(action);
+  afterPackets(action: () => void): void {
+    this.#afterPackets.push(action);
+    this.#endpoint.schedule(this);
   }
 
   readSpace(): Uint8Array {
@@ -314,14 +311,13 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     }
     if (packets.length > 0) this.#endpoint.send(packets);
     if (packets.length === slots.length * 3) this.#endpoint.schedule(this);
-    else this.#freshWereSent();
+    else this.#packetsWereSent();
   }
 
-  #freshWereSent(): void {
-    this.#fresh.clear();
-    if (this.#afterFirstPacket.length === 0) return;
-    const actions = this.#afterFirstPacket;
-    this.#afterFirstPacket = [];
+  #packetsWereSent(): void {
+    if (this.#afterPackets.length === 0) return;
+    const actions = this.#afterPackets;
+    this.#afterPackets = [];
     if (this.#closed === undefined) for (const action of actions) action();
   }
 
@@ -352,7 +348,10 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       return { kind: "peer", application: peer.isApp, code: peer.errorCode, reason };
     }
     const own = this.native.localError();
-    if (own === null) return { kind: "idle" };
+    if (own === null) {
+      if (this.native.isTimedOut()) return { kind: "idle" };
+      return { kind: "failed", tls: false, detail: "the other side does not know it any more" };
+    }
     // TLS alerts are 0x100 to 0x1ff (RFC 9001 section 4.8).
     const tls = !own.isApp && own.errorCode >= 0x100 && own.errorCode < 0x200;
     return { kind: "failed", tls, detail: tls ? `TLS alert ${own.errorCode - 0x100}` : `QUIC error ${own.errorCode}` };

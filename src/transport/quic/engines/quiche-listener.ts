@@ -15,6 +15,7 @@ import { isLoopback, LOOPBACK_PACKET_BYTES, serverConfig } from "./quiche-config
 import { QuicheConnection } from "./quiche-connection.ts";
 import { QuicheEndpoint } from "./quiche-endpoint.ts";
 import { RetryTokens } from "./retry-token.ts";
+import { StatelessResets } from "./stateless-reset.ts";
 
 /** Bytes of the connection ids we give out; packets with a short header carry nothing else to route by. */
 const CID_BYTES = 16;
@@ -56,6 +57,7 @@ class Listener implements QuicListener {
   readonly #byFirstId = new Map<string, Route>();
   readonly #routes = new Map<QuicheConnection, Route>();
   readonly #tokens = new RetryTokens(randomBytes(32));
+  readonly #resets: StatelessResets;
   readonly #handshakesByIp = new Map<string, number>();
   #handshakes = 0;
   #configs: { readonly network: NativeConfig; readonly loopback: NativeConfig };
@@ -67,6 +69,7 @@ class Listener implements QuicListener {
     this.#options = options;
     this.#clock = clock;
     this.#configs = this.#makeConfigs(options.tls);
+    this.#resets = new StatelessResets(options.resetKey ?? randomBytes(32));
     this.#endpoint = new QuicheEndpoint(clock, LOOPBACK_PACKET_BYTES, (connection) => this.#released(connection));
     this.#endpoint.connections = () => this.#routes.keys();
   }
@@ -111,6 +114,7 @@ class Listener implements QuicListener {
       if (bytes.length <= CID_BYTES) return;
       const route = this.#byCid.get(cidKey(bytes, 1));
       if (route !== undefined) deliver(route, bytes, port, ip);
+      else this.#sendReset(bytes, port, ip);
       return;
     }
     const header = parseLongHeader(bytes);
@@ -148,6 +152,7 @@ class Listener implements QuicListener {
     const config = isLoopback(ip) ? this.#configs.loopback : this.#configs.network;
     const local = { host: this.host, port: this.port };
     const remote = { host: ip, port };
+    config.setStatelessResetToken(BigInt(`0x${Buffer.from(this.#resets.token(scid)).toString("hex")}`));
     const native = this.#addon.Connection.accept(scid, originalDcid, local, remote, config);
     const connection = new QuicheConnection(this.#endpoint, native, { local, remote, isServer: true }, () => {
       this.#shookHands(route);
@@ -167,6 +172,12 @@ class Listener implements QuicListener {
     this.#handshakesByIp.set(ip, fromIp + 1);
     this.#clock.after(HANDSHAKE_TIMEOUT_MS, () => route.handshaking && connection.abandonAll(), { background: true });
     connection.receive(bytes, port);
+  }
+
+  #sendReset(bytes: Uint8Array, port: number, ip: string): void {
+    const connectionId = bytes.subarray(1, 1 + CID_BYTES);
+    const reset = this.#resets.answer(bytes, connectionId, this.#clock.nowMs());
+    if (reset !== undefined) this.#endpoint.send([reset, port, ip]);
   }
 
   #sendRetry(header: LongHeader, scid: Uint8Array, port: number, ip: string): void {

@@ -10,10 +10,11 @@ export interface StreamOwner {
   /** Both directions are over. `abandoned`: the library may need help to forget it. */
   forget(stream: QuicheStream, abandoned: boolean): void;
   /**
-   * Runs `action` now, or once the first bytes of a stream opened in this turn are on their way: some peers end the
-   * whole connection over the reset of a stream they have not seen (DECISIONS.md), and visitors could make us send one.
+   * Runs `action` once what was written so far is on its way. The library forgets unsent bytes of a stream that is
+   * reset; an answer's head would be lost with them, and some peers end the whole connection over the reset of a stream
+   * they have not seen (DECISIONS.md), which visitors could make us send.
    */
-  afterFirstPacket(stream: QuicheStream, action: () => void): void;
+  afterPackets(action: () => void): void;
   /** Room of at least `READ_BYTES` to read into, and what of it was used. */
   readSpace(): Uint8Array;
   readUsed(bytes: number): void;
@@ -85,7 +86,7 @@ export class QuicheStream implements QuicStream {
     this.#sendOver = true;
     this.#receiveOver = true;
     this.#events = undefined;
-    this.#owner.afterFirstPacket(this, () => this.#shutDown(code, reads, writes));
+    this.#owner.afterPackets(() => this.#shutDown(code, reads, writes));
   }
 
   pause(): void {
@@ -201,8 +202,8 @@ export class QuicheStream implements QuicStream {
       this.#owner.native.streamCapacity(this.id);
     } catch (thrown) {
       const failure = streamFailure(thrown);
-      if (failure.kind !== "stopped") return;
-      this.#stop(failure.code);
+      // A stream that was stopped after all of it was read is forgotten as soon as the reset is acknowledged.
+      this.#stop(failure.kind === "stopped" ? failure.code : 0);
       this.#tellStopped();
     }
   }
