@@ -5,6 +5,7 @@ import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
+import { EXPECT_MS } from "./dispatcher/absences.ts";
 import { Dispatcher } from "./dispatcher/dispatcher.ts";
 import { startPublicListener } from "./listener/listener.ts";
 import { Registry } from "./registry.ts";
@@ -82,7 +83,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   );
   const publicListener = await startPublicListener({
     ...options.http,
-    dispatcher: new Dispatcher({ store: options.store, registry, clock, log }),
+    dispatcher: new Dispatcher({ store: options.store, registry, clock, log, startGraceMs: EXPECT_MS }),
     clock,
     policy: { trustedProxies: options.trustedProxies },
     location: options.location,

@@ -37,6 +37,14 @@ export const FAR_MS = 20;
 /** Running requests that a near connection may have more than a far one before the far one gets the next. */
 export const FAR_HANDICAP = 4;
 
+/** Is told of tunnels that come and go. Must not throw. */
+export interface TunnelWatcher {
+  /** A connection that takes requests was admitted. */
+  onServed(tunnel: TunnelId): void;
+  /** No connection of the tunnel takes requests any more. */
+  onAbsent(tunnel: TunnelId): void;
+}
+
 export type Admission =
   /** `replaced`: the connection that held this slot before, to be closed by the caller. */
   | { readonly kind: "admitted"; readonly replaced: LiveConnection | undefined }
@@ -52,6 +60,7 @@ export class Registry {
   readonly #tunnels = new Map<TunnelId, LiveConnection[]>();
   readonly #oncePerConnector: boolean;
   #turn = 0;
+  #watcher: TunnelWatcher = { onServed: () => {}, onAbsent: () => {} };
 
   /**
    * `oncePerConnector`: refuse a connector's further connections, which sends it to another edge of the same
@@ -66,6 +75,11 @@ export class Registry {
     let count = 0;
     for (const connections of this.#tunnels.values()) count += connections.length;
     return count;
+  }
+
+  /** Sets who is told of tunnels that come and go. */
+  watch(watcher: TunnelWatcher): void {
+    this.#watcher = watcher;
   }
 
   /** Takes a connection in, or says why not. */
@@ -84,13 +98,24 @@ export class Registry {
     const connectors = new Set(staying.map((other) => other.connectorId)).add(connection.connectorId);
     if (connectors.size > MAX_CONNECTORS_PER_TUNNEL) return { kind: "full", what: "connectors" };
     this.#tunnels.set(connection.tunnelId, [...others, connection]);
+    this.#watcher.onServed(connection.tunnelId);
     return { kind: "admitted", replaced };
   }
 
   remove(connection: LiveConnection): void {
-    const left = (this.#tunnels.get(connection.tunnelId) ?? []).filter((other) => other !== connection);
-    if (left.length === 0) this.#tunnels.delete(connection.tunnelId);
-    else this.#tunnels.set(connection.tunnelId, left);
+    const { tunnelId } = connection;
+    const served = this.serves(tunnelId);
+    const left = (this.#tunnels.get(tunnelId) ?? []).filter((other) => other !== connection);
+    if (left.length === 0) this.#tunnels.delete(tunnelId);
+    else this.#tunnels.set(tunnelId, left);
+    if (served && !this.serves(tunnelId)) this.#watcher.onAbsent(tunnelId);
+  }
+
+  /** The connection takes no new requests from now on. */
+  drain(connection: LiveConnection): void {
+    if (connection.draining) return;
+    connection.draining = true;
+    if (!this.serves(connection.tunnelId)) this.#watcher.onAbsent(connection.tunnelId);
   }
 
   connections(tunnel: TunnelId): readonly LiveConnection[] {

@@ -163,7 +163,7 @@ class Registration implements RegistrationHandlers {
 
   unregister(): Promise<void> {
     this.#log.info("Tunnel connection unregistered", this.#names());
-    if (this.#live !== undefined) this.#live.draining = true;
+    if (this.#live !== undefined) this.#deps.registry.drain(this.#live);
     // The connector reads the answer and then ends its control stream, which lets the rest go; if not, time does.
     this.#later(UNREGISTER_LINGER_MS, () => this.#drain());
     return Promise.resolve();
@@ -235,7 +235,7 @@ class Registration implements RegistrationHandlers {
   /** Requests go to the new connection at once. The old one is mostly dead; if it lives, its requests finish. */
   #takeOver(replaced: LiveConnection): void {
     const { session } = replaced;
-    replaced.draining = true;
+    this.#deps.registry.drain(replaced);
     const cancel = this.#deps.clock.after(TAKEOVER_MS, () => session.close(), { background: true });
     session.ping().then(
       () => {
@@ -259,7 +259,7 @@ class Registration implements RegistrationHandlers {
   }
 
   #drain(): void {
-    if (this.#live !== undefined) this.#live.draining = true;
+    if (this.#live !== undefined) this.#deps.registry.drain(this.#live);
     this.#session.drain();
     this.#later(this.#deps.drainMs, () => this.#session.close());
   }

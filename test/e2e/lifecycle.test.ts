@@ -45,7 +45,8 @@ for (const kind of CONNECTORS) {
       let text = (await chunks.next()).value?.toString() ?? "";
       lab.connector.signal("SIGTERM");
       await pollUntil(async () => (await visit(lab.port, { host: HOST, target: "/hello" })).status === 530, {
-        what: "the edge offers it nothing new",
+        what: "the edge offers it nothing new, and waits for its return no longer",
+        deadlineMs: 10_000,
       });
       expect(lab.connector.end).toBeUndefined();
       lab.origin.open("drain");

@@ -7,6 +7,7 @@ import type { RequestEvents, StreamRequest, StreamResponse } from "../../transpo
 import type { RawHeaders } from "../../wire/headers.ts";
 import type { LiveConnection, Registry } from "../registry.ts";
 import type { Store } from "../store/port.ts";
+import { Absences } from "./absences.ts";
 import { SilenceWatch, type Waiting } from "./silence-watch.ts";
 
 /** Request body kept so that a request can go to another connection, in bytes. A longer one stays where it is. */
@@ -14,6 +15,7 @@ export const MAX_REPLAY_BYTES = 64 * 1024;
 /** Connections one request is offered to. */
 export const MAX_TRIES = 4;
 
+const ABSENT = new TunnelError("stream.refused", "The tunnel has no connection", { retry: "elsewhere" });
 const SILENCE = new TunnelError("session.lost", "The connector is silent");
 
 /** Methods whose repetition changes nothing (RFC 9110 section 9.2.2). */
@@ -48,8 +50,12 @@ export class Dispatcher {
   readonly #registry: Registry;
   readonly #log: Logger;
   readonly #watch: SilenceWatch;
+  readonly #absences: Absences;
 
-  constructor(deps: { store: Store; registry: Registry; clock: Clock; log: Logger }) {
+  /** `startGraceMs`: how long after now tunnels that never connected are waited for. @default 0 */
+  constructor(deps: { store: Store; registry: Registry; clock: Clock; log: Logger; startGraceMs?: number }) {
+    this.#absences = new Absences({ clock: deps.clock, startGraceMs: deps.startGraceMs ?? 0 });
+    deps.registry.watch(this.#absences);
     this.#watch = new SilenceWatch(deps);
     this.#store = deps.store;
     this.#registry = deps.registry;
@@ -66,16 +72,22 @@ export class Dispatcher {
       return { kind: "store-failed" };
     }
     if (tunnelId === undefined) return { kind: "unknown-hostname" };
-    return { kind: this.#registry.serves(tunnelId) ? "tunnel" : "no-connection", tunnelId };
+    const mayCome = this.#registry.serves(tunnelId) || this.#absences.expects(tunnelId);
+    return { kind: mayCome ? "tunnel" : "no-connection", tunnelId };
   }
 
   /**
    * Opens the request on the connection with the fewest running ones. When that fails and nothing of the request can
-   * have reached the origin, or repeating it is harmless and its body is still here, another connection gets it.
-   * Fails through `onClose` when none is left.
+   * have reached the origin, or repeating it is harmless and its body is still here, another connection gets it. When
+   * there is none, the request waits for a tunnel that was here a moment ago. Fails through `onClose` at last.
    */
   open(tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents): Dispatch {
-    const attempt = new Attempt(this.#registry, this.#watch, tunnelId, request, events);
+    const attempt = new Attempt(
+      { registry: this.#registry, watch: this.#watch, absences: this.#absences },
+      tunnelId,
+      request,
+      events,
+    );
     attempt.next(undefined);
     return attempt;
   }
@@ -84,6 +96,7 @@ export class Dispatcher {
 class Attempt implements Dispatch, RequestEvents, Waiting {
   readonly #registry: Registry;
   readonly #watch: SilenceWatch;
+  readonly #absences: Absences;
   readonly #tunnelId: TunnelId;
   readonly #request: StreamRequest;
   readonly #events: DispatchEvents;
@@ -96,16 +109,20 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   #answered = false;
   #paused = false;
   #over = false;
+  /** The visitor was told to hold back, or may have been. */
+  #mayBeHeld = false;
+  /** Set while it waits for its tunnel. */
+  #stopWaiting: (() => void) | undefined;
 
   constructor(
-    registry: Registry,
-    watch: SilenceWatch,
+    deps: { readonly registry: Registry; readonly watch: SilenceWatch; readonly absences: Absences },
     tunnelId: TunnelId,
     request: StreamRequest,
     events: DispatchEvents,
   ) {
-    this.#registry = registry;
-    this.#watch = watch;
+    this.#registry = deps.registry;
+    this.#watch = deps.watch;
+    this.#absences = deps.absences;
     this.#tunnelId = tunnelId;
     this.#request = request;
     this.#events = events;
@@ -115,12 +132,13 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   next(failure: TunnelError | undefined): void {
     const live = this.#tried.length < MAX_TRIES ? this.#registry.choose(this.#tunnelId, this.#tried) : undefined;
     if (live === undefined) {
-      this.#over = true;
-      const error = failure;
-      queueMicrotask(() => this.#events.onClose(error));
+      this.#waitOrFail(failure);
       return;
     }
-    if (failure !== undefined) this.#events.onRetry();
+    if (failure !== undefined) {
+      this.#mayBeHeld = true;
+      this.#events.onRetry();
+    }
     this.#tried.push(live);
     this.#watch.add(live, this);
     const channel = live.session.open(this.#request, this);
@@ -128,14 +146,39 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     if (this.#paused) channel.pause();
     let room = true;
     for (const chunk of this.#kept ?? []) room = channel.write(chunk);
+    if (this.#keptBytes > MAX_REPLAY_BYTES) this.#kept = undefined;
     if (this.#ended !== undefined) channel.end(this.#ended);
-    else if (failure !== undefined && room) this.#events.onDrain();
+    else if (this.#mayBeHeld && room) this.#events.onDrain();
+  }
+
+  #waitOrFail(failure: TunnelError | undefined): void {
+    this.#channel = undefined;
+    const fail = (): void => {
+      this.#over = true;
+      this.#events.onClose(failure ?? ABSENT);
+    };
+    this.#stopWaiting =
+      this.#tried.length < MAX_TRIES
+        ? this.#absences.wait(this.#tunnelId, (returned) => {
+            this.#stopWaiting = undefined;
+            if (returned) this.next(failure);
+            else fail();
+          })
+        : undefined;
+    if (this.#stopWaiting === undefined) queueMicrotask(fail);
+    else this.#mayBeHeld = true;
   }
 
   write(chunk: Uint8Array): boolean {
     if (this.#kept !== undefined) {
       this.#keptBytes += chunk.length;
-      if (this.#answered || this.#keptBytes > MAX_REPLAY_BYTES) this.#kept = undefined;
+      const isTooMuch = this.#keptBytes > MAX_REPLAY_BYTES;
+      if (this.#channel === undefined) {
+        // Without a connection this is the only place for it.
+        this.#kept.push(chunk);
+        return !isTooMuch;
+      }
+      if (this.#answered || isTooMuch) this.#kept = undefined;
       else this.#kept.push(chunk);
     }
     return this.#channel?.write(chunk) ?? true;
@@ -149,6 +192,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
 
   abort(error: TunnelError): void {
     this.#over = true;
+    this.#stopWaiting?.();
     this.#channel?.abort(error);
   }
 

@@ -17,6 +17,7 @@ import {
   KEEP_ALIVE_IDLE_MS,
   LINGER_MS,
   MAX_H2_STREAMS,
+  RETIRED_LINGER_MS,
   WRITE_STALL_MS,
 } from "./limits.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
@@ -104,7 +105,7 @@ export class H2VisitorConnection implements VisitorProtocol {
   retire(): void {
     if (this.#phase !== "open") return;
     this.#phase = "retired";
-    if (this.#streams.size === 0) this.#close(LINGER_MS);
+    if (this.#streams.size === 0) this.#close(RETIRED_LINGER_MS);
     else this.#h2.goaway();
   }
 
@@ -210,7 +211,8 @@ export class H2VisitorConnection implements VisitorProtocol {
     if (this.#phase !== "retired" || this.#streams.size > 0) return;
     // Not now: this may be in the middle of what the codec does with the last stream.
     queueMicrotask(() => {
-      if (this.#phase === "retired" && this.#streams.size === 0) this.#close(WRITE_STALL_MS);
+      if (this.#phase === "retired" && this.#streams.size === 0)
+        this.#close(this.#deps.closing() ? LINGER_MS : WRITE_STALL_MS);
     });
   }
 

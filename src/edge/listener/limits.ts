@@ -13,7 +13,9 @@ export const WRITE_STALL_MS = 300_000;
 export const HALF_CLOSED_IDLE_MS = 5_000;
 /** How long the rest of a request is read and dropped after an early answer, so that the answer is not lost, in ms. */
 export const LINGER_MS = 5_000;
-/** Bytes read and dropped in that time. */
+/** How long a connection without a request may stay when the edge stops, in ms: its visitor was told to go. */
+export const RETIRED_LINGER_MS = 1_000;
+/** Bytes of the rest of a request read and dropped. */
 export const MAX_LINGER_BYTES = 4 * 1024 * 1024;
 
 /** Requests one HTTP/2 connection may have running. */

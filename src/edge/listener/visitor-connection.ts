@@ -13,6 +13,7 @@ import {
   KEEP_ALIVE_IDLE_MS,
   LINGER_MS,
   MAX_LINGER_BYTES,
+  RETIRED_LINGER_MS,
   WRITE_STALL_MS,
 } from "./limits.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
@@ -57,7 +58,8 @@ export class VisitorConnection implements VisitorProtocol {
   }
 
   retire(): void {
-    if (this.#phase === "idle") this.#close(LINGER_MS);
+    if (this.#phase === "idle") this.#close(RETIRED_LINGER_MS);
+    else if (this.#phase === "linger") this.#deadline(LINGER_MS);
   }
 
   abort(error: TunnelError): void {
@@ -186,7 +188,8 @@ export class VisitorConnection implements VisitorProtocol {
     if (this.#phase === "gone" || this.#phase === "linger") return;
     this.#phase = "linger";
     this.#decoder.stop();
-    this.#deadline(withinMs);
+    // An edge that stops does not wait for visitors who keep their connection open after the answer.
+    this.#deadline(this.#deps.closing() ? Math.min(withinMs, LINGER_MS) : withinMs);
     this.#connection.channel.end();
     this.#connection.channel.resume();
   }

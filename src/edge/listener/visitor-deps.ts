@@ -33,4 +33,6 @@ export interface AccessEntry {
   readonly status: number | undefined;
   readonly durationMs: number;
   readonly error: string | undefined;
+  /** Connections that did not take the request before the one that answered. */
+  readonly retries: number;
 }

@@ -85,6 +85,7 @@ export class VisitorExchange implements DispatchEvents {
   #bodyEnded: boolean;
   #dispatchOver = false;
   #continueSent = false;
+  #retries = 0;
   #status: number | undefined;
   /** The answer has no body to pass on. */
   #bodyless = false;
@@ -198,6 +199,7 @@ export class VisitorExchange implements DispatchEvents {
 
   onRetry(): void {
     this.#deps.counters.retries += 1;
+    this.#retries += 1;
   }
 
   onInformational(status: number, headers: RawHeaders): void {
@@ -373,6 +375,7 @@ export class VisitorExchange implements DispatchEvents {
       status: this.#status,
       durationMs: this.#deps.clock.nowMs() - this.#startedAtMs,
       error,
+      retries: this.#retries,
     });
   }
 }

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { TunnelError } from "../../../src/core/errors.ts";
+import { EXPECT_MS } from "../../../src/edge/dispatcher/absences.ts";
 import type { IncomingStream } from "../../../src/transport/port.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 import type { RawVisitor } from "./raw-visitor.ts";
@@ -176,4 +177,58 @@ test("a visitor that leaves is not carried to another connection", async () => {
   await pollUntil(() => errors.length === 1, { what: "the request is aborted" });
   expect(errors[0]).toBeInstanceOf(TunnelError);
   expect(calls).toBe(1);
+});
+
+test("a request waits for a tunnel that was here a moment ago, with its body, and goes to whoever comes", async () => {
+  const bodies: string[] = [];
+  await using edge = await startSmallEdge({
+    serve: (stream) =>
+      readBody(stream, (body) => {
+        bodies.push(body);
+        answer(stream, { headers: ["Content-Length", "2"], body: "ok" });
+      }),
+  });
+  using visitor = await edge.visit();
+  edge.cut(0);
+  await pollUntil(() => edge.registry.size === 0, { what: "the connection is gone" });
+  const got = exchange(visitor, "/wait", "POST", "hello");
+  await pollUntil(() => edge.listener.counters.requests === 1, { what: "the request" });
+  edge.connect(1);
+  expect(await got).toStartWith("HTTP/1.1 200 ");
+  expect(bodies).toEqual(["hello"]);
+});
+
+test("a request waits no longer than the tunnel is expected, and a later one not at all", async () => {
+  await using edge = await startSmallEdge();
+  using visitor = await edge.visit();
+  edge.cut(0);
+  await pollUntil(() => edge.registry.size === 0, { what: "the connection is gone" });
+  const got = exchange(visitor, "/wait");
+  await pollUntil(() => edge.listener.counters.requests === 1, { what: "the request" });
+  await edge.clock.advance(EXPECT_MS);
+  expect(await got).toStartWith("HTTP/1.1 530 ");
+  expect(await exchange(visitor, "/later")).toStartWith("HTTP/1.1 530 ");
+});
+
+test("a visitor who leaves while its request waits is forgotten", async () => {
+  const served: string[] = [];
+  await using edge = await startSmallEdge({
+    serve: (stream, connection) => {
+      served.push(stream.request.path);
+      helloOrigin(stream, connection);
+    },
+  });
+  edge.cut(0);
+  await pollUntil(() => edge.registry.size === 0, { what: "the connection is gone" });
+  {
+    using visitor = await edge.visit();
+    visitor.send(`GET /gone HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`);
+    await pollUntil(() => edge.listener.counters.requests === 1, { what: "the request" });
+    visitor.reset();
+  }
+  await pollUntil(() => edge.access.length === 1, { what: "its end" });
+  edge.connect(1);
+  using other = await edge.visit();
+  await exchange(other, "/here");
+  expect(served).toEqual(["/here"]);
 });

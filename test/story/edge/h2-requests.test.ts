@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { EXPECT_MS } from "../../../src/edge/dispatcher/absences.ts";
 import { NO_TRAILERS } from "../../../src/net/channel.ts";
 import type { StreamRequest } from "../../../src/transport/port.ts";
 import { CLIENT_PREFACE, FRAME } from "../../../src/wire/h2/constants.ts";
@@ -166,6 +167,8 @@ test("no connector, and one that is lost before it answered, show as in HTTP/1.1
   const asked = both.visitor.ask();
   await pollUntil(() => both.edge.listener.counters.requests === 1, { what: "the request" });
   both.edge.cut(0);
+  // It is expected back for a moment.
+  await both.edge.clock.advance(EXPECT_MS);
   expect((await asked).status).toBe(502);
   const later = await both.visitor.ask();
   expect([later.status, later.body]).toEqual([530, expect.stringContaining("error 1033")]);

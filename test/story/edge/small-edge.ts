@@ -29,6 +29,8 @@ export interface SmallEdge extends AsyncDisposable {
   readonly connections: readonly LiveConnection[];
   /** Cuts a tunnel connection as a dead network would. */
   cut(connection: number): void;
+  /** Adds a connection of another connector. */
+  connect(connection: number): void;
   visit(): Promise<RawVisitor>;
 }
 
@@ -46,7 +48,7 @@ export async function startSmallEdge(
   store.addHostnames(tunnelId, [HOST, "*.wild.example.com"]);
   const registry = new Registry();
   const cuts: (() => void)[] = [];
-  const connections = Array.from({ length: options.connections ?? 1 }, (_, index) => {
+  const connect = (index: number): LiveConnection => {
     const pair = createMemorySessionPair(clock);
     const live: LiveConnection = {
       connectionId: newConnectionId(),
@@ -68,9 +70,10 @@ export async function startSmallEdge(
     void pair.edge.closed.then(() => registry.remove(live));
     const serve = options.serve ?? helloOrigin;
     pair.connector.serve((stream) => serve(stream, index));
-    cuts.push(pair.cut);
+    cuts[index] = pair.cut;
     return live;
-  });
+  };
+  const connections = Array.from({ length: options.connections ?? 1 }, (_, index) => connect(index));
   const access: AccessEntry[] = [];
   const listener = await startPublicListener({
     host: "127.0.0.1",
@@ -84,6 +87,7 @@ export async function startSmallEdge(
   return {
     ...{ clock, store, registry, tunnelId, listener, access, connections },
     cut: (connection) => cuts[connection]?.(),
+    connect: (index) => void connections.push(connect(index)),
     visit: () => RawVisitor.connect(listener.port),
     [Symbol.asyncDispose]: async () => {
       listener.abort();
