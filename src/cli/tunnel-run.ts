@@ -1,5 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { buildRunConfig, type Protocol, type RunConfig } from "../config/run-config.ts";
+import { cloudflareAuthorities } from "../connector/cloudflare-authorities.ts";
 import { startConnector } from "../connector/connector.ts";
 import { createSystemDns } from "../connector/discovery/dns.ts";
 import { createFindAddresses, maxConnections } from "../connector/edges.ts";
@@ -54,7 +55,8 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
     log.info(`Settings: map[${config.settings.map(({ name, value }) => `${name}:${value}`).join(" ")}]`);
   }
   log.info(`Generated Connector ID: ${connectorId}`);
-  const { bindAddress, ca, edge } = config;
+  const { bindAddress, edge } = config;
+  const ca = config.ca ?? (edge.kind === "cloudflare" ? cloudflareAuthorities() : undefined);
   const reached = edge.kind === "static" ? edge.edges : [CLOUDFLARE_EDGE];
   const proxy = reached.map(config.proxyFor).find((found) => found !== undefined);
   const transports = chooseTransports(config.protocol, proxy !== undefined);

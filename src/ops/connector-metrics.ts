@@ -10,6 +10,8 @@ export interface ConnectorMetrics {
   requestStarted(): void;
   requestEnded(status: number | undefined): void;
   requestFailed(): void;
+  /** A stream was failed because nobody read what came on it. */
+  streamOverBudget(): void;
   /** A connection registered at `location`. */
   registered(connIndex: number, location: string): void;
   /** A registered connection ended. */
@@ -23,6 +25,7 @@ export function createConnectorMetrics(): ConnectorMetrics {
   let total = 0;
   let concurrent = 0;
   let failed = 0;
+  let overBudget = 0;
   const byCode = new Map<number, number>();
   const live = new Map<number, string>();
 
@@ -60,6 +63,15 @@ export function createConnectorMetrics(): ConnectorMetrics {
     collect() {
       this.reset();
       this.inc(failed);
+    },
+  });
+  new Counter({
+    name: "culvert_tunnel_streams_over_budget_total",
+    help: "Streams failed because more lay unread than their transport may keep",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(overBudget);
     },
   });
   new Gauge({
@@ -108,6 +120,9 @@ export function createConnectorMetrics(): ConnectorMetrics {
     },
     requestFailed: () => {
       failed += 1;
+    },
+    streamOverBudget: () => {
+      overBudget += 1;
     },
     registered: (connIndex, location) => {
       const before = live.get(connIndex);

@@ -25,6 +25,8 @@ export interface ProxyObserver {
   /** Once a request is over, however it ended. `status` is undefined when no answer went out whole. */
   requestEnded(status: number | undefined): void;
   requestFailed(): void;
+  /** A stream was failed because nobody read what came on it. */
+  streamOverBudget(): void;
 }
 
 /** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
@@ -103,7 +105,8 @@ class Exchange implements OriginEvents {
     this.#over = true;
     this.#stream.respond({ status: 101, headers, source: "origin" });
     pipe(this.#stream, channel, (result) => {
-      if (result.error !== undefined) this.#debug("WebSocket ended early", result.error);
+      if (result.error?.code === "stream.limit") this.#overBudget(result.error);
+      else if (result.error !== undefined) this.#debug("WebSocket ended early", result.error);
       this.#observer.requestEnded(101);
     });
   }
@@ -145,9 +148,15 @@ class Exchange implements OriginEvents {
     this.#over = true;
     if (error !== undefined) {
       this.#origin?.abort();
-      this.#debug("Request ended by the other side of the tunnel", error);
+      if (error.code === "stream.limit") this.#overBudget(error);
+      else this.#debug("Request ended by the other side of the tunnel", error);
     }
     this.#observer.requestEnded(error === undefined ? this.#status : undefined);
+  }
+
+  #overBudget(error: TunnelError): void {
+    this.#observer.streamOverBudget();
+    this.#log.warn(`A request was given up: ${error.message}`, this.#names());
   }
 
   #debug(message: string, error: TunnelError): void {

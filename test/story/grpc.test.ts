@@ -59,7 +59,12 @@ async function tunnel(open: () => Promise<Sessions>): Promise<Tunnel> {
     createProxy({
       route: () => ({ ruleIndex: 0, service, headers: { hostHeader: undefined, tags: [] } }),
       log: createLogger({ level: "error", format: "default", wallMs: () => 0, write: () => {} }),
-      observer: { requestStarted: () => {}, requestEnded: () => {}, requestFailed: () => {} },
+      observer: {
+        requestStarted: () => {},
+        requestEnded: () => {},
+        requestFailed: () => {},
+        streamOverBudget: () => {},
+      },
     }),
   );
   return {

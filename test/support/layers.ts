@@ -57,7 +57,7 @@ export const STRANGERS: readonly { readonly a: string; readonly b: string; reado
 
 /** Paths under src that are pure: no IO, no time, no chance; their values come only from modules that are pure too. */
 export const PURE: readonly string[] = [
-  ...["wire/", "ingress/", "edge/policy/", "supervisor/plan.ts"],
+  ...["wire/", "ingress/", "edge/policy/", "supervisor/plan.ts", "supervisor/addresses.ts", "supervisor/transports.ts"],
   ...["connector/discovery/regions.ts", "connector/discovery/service.ts"],
 ];
 export const WHY_PURE =

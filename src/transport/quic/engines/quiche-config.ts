@@ -1,4 +1,4 @@
-import { getCACertificates, rootCertificates } from "node:tls";
+import { systemAuthorities } from "../../../net/authorities.ts";
 import type { QuicLimits } from "../engine.ts";
 import { addonError, type NativeConfig, type QuicheAddon } from "./quiche-addon.ts";
 
@@ -84,12 +84,4 @@ function configured(config: NativeConfig, alpn: string, limits: QuicLimits, loop
   config.enablePacing(false);
   config.enableDgram(true, DATAGRAM_QUEUE, DATAGRAM_QUEUE);
   return config;
-}
-
-function systemAuthorities(): string {
-  try {
-    return getCACertificates("default").join("\n");
-  } catch {
-    return rootCertificates.join("\n");
-  }
 }
