@@ -11,11 +11,12 @@ import type { ConnectorInfo, TunnelIdentity } from "./identity.ts";
 /** How long an edge may take to open the control stream after the TLS handshake, in ms. */
 const CONTROL_TIMEOUT_MS = 5_000;
 /**
- * Bound on one dial, in ms. Short, so that a link that is back is found at once; but a slow network must get through as
- * well, so every sixth try in a row takes longer.
+ * Bounds on one dial, in ms. Tries in a row are short, since the next one's first packet finds a link that is back sooner
+ * than what the system repeats ever more rarely; but a slow network must get through as well, so every sixth takes long.
  */
-const DIAL_TIMEOUT_MS = 3_000;
-const SLOW_DIAL_TIMEOUT_MS = 15_000;
+const FIRST_DIAL_MS = 3_000;
+const NEXT_DIAL_MS = 2_000;
+const SLOW_DIAL_MS = 15_000;
 const SLOW_DIAL_EVERY = 6;
 /** How often a link is looked at, in ms. */
 const LOOK_MS = 1_000;
@@ -60,6 +61,11 @@ export function createConnect(deps: ConnectionDeps): Connect {
   };
 }
 
+function dialTimeout(previousAttempts: number): number {
+  if (previousAttempts % SLOW_DIAL_EVERY === SLOW_DIAL_EVERY - 1) return SLOW_DIAL_MS;
+  return previousAttempts === 0 ? FIRST_DIAL_MS : NEXT_DIAL_MS;
+}
+
 /** One connection from dial to end. */
 class ConnectionLife implements SlotConnection {
   readonly #deps: ConnectionDeps;
@@ -79,14 +85,13 @@ class ConnectionLife implements SlotConnection {
     const { attempt, previousAttempts } = request;
     const transport = deps.transports[attempt.transport];
     if (transport === undefined) throw new Error(`No transport ${attempt.transport}`);
-    const isSlow = previousAttempts % SLOW_DIAL_EVERY === SLOW_DIAL_EVERY - 1;
     this.#deps = deps;
     this.#connIndex = attempt.connIndex;
     this.#transport = transport;
     this.#target = {
       ...deps.target(attempt.address),
       connIndex: attempt.connIndex,
-      timeoutMs: isSlow ? SLOW_DIAL_TIMEOUT_MS : DIAL_TIMEOUT_MS,
+      timeoutMs: dialTimeout(previousAttempts),
     };
     this.#previousAttempts = previousAttempts;
     this.#log = deps.log.with({ connIndex: attempt.connIndex, event: 0, ip: attempt.address.host });

@@ -35,10 +35,13 @@ export const BACKOFF_BASE_MS = 1_000;
 /** Wait between the starts of slot 2, 3, …, in ms. */
 export const SLOT_START_INTERVAL_MS = 1_000;
 /**
- * An edge that does not answer is not loaded by being asked again, and visitors wait: so a slot that is down asks every
- * 2 s at least in its first minute, and every 4 s for ever, where a refusal backs off further.
+ * An edge that does not answer is not loaded by being asked again, and visitors wait: so a slot that is down begins a
+ * dial every 2 s at least in its first minute, and every 4 s for ever (or when the dial before ends, which is bounded),
+ * where a refusal backs off further.
  */
 export const EAGER_MS = 60_000;
+/** Wait behind a dial that took longer than that, at most, in ms: so that many do not dial in step. */
+export const SPREAD_MS = 250;
 /** A connection that served this long is replaced within {@link QUICK_RETRY_MS} when it is lost, in ms. */
 export const SETTLED_MS = 10_000;
 export const QUICK_RETRY_MS = 500;
@@ -459,9 +462,8 @@ class Draft {
     }
     if (failures > 0 && failures % REDISCOVER_AFTER === 0) this.#rediscover();
     const elsewhere = blocked || (end.kind === "refused" && end.why === "duplicate");
-    const settled = state.kind === "serving" && this.#now - state.sinceMs >= SETTLED_MS;
     this.#wait(index, {
-      delayMs: this.#mayFallBackNow(index, attempt, blocked) ? 0 : this.#backoff(index, end, settled, chance),
+      delayMs: this.#mayFallBackNow(index, attempt, blocked) ? 0 : this.#backoff(index, end, state, chance),
       keep: elsewhere ? undefined : attempt.address,
       leave: elsewhere ? attempt.address : undefined,
       transport: undefined,
@@ -477,13 +479,17 @@ class Draft {
   }
 
   /** In ms. */
-  #backoff(index: number, end: SlotEnd, settled: boolean, chance: number): number {
+  #backoff(index: number, end: SlotEnd, state: SlotState, chance: number): number {
+    const settled = state.kind === "serving" && this.#now - state.sinceMs >= SETTLED_MS;
+    const dialledMs = state.kind === "connecting" ? this.#now - (state.untilMs - ATTEMPT_LIMIT_MS) : 0;
     const { failures, downSinceMs } = this.#plan.slots[index] as Slot;
     if (settled) return Math.floor(chance * QUICK_RETRY_MS);
     const eager = end.kind === "dial-failed" || end.kind === "lost";
     const cap = eager ? (this.#now - downSinceMs < EAGER_MS ? 1 : 2) : this.#plan.options.maxDoublings;
     const doublings = Math.min(failures, cap, this.#plan.options.maxDoublings);
-    return Math.floor(chance * BACKOFF_BASE_MS * 2 ** doublings);
+    const waitMs = Math.floor(chance * BACKOFF_BASE_MS * 2 ** doublings);
+    // A dial that timed out has waited already.
+    return eager ? Math.max(waitMs - dialledMs, Math.min(waitMs, Math.floor(chance * SPREAD_MS))) : waitMs;
   }
 
   /** A network that drops one transport is told from an edge that is gone by whether others serve over it. */

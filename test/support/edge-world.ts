@@ -6,7 +6,7 @@ import { VirtualClock } from "./virtual-clock.ts";
 /** Time a dial takes where the edge answers, in ms. */
 const ROUND_TRIP_MS = 20;
 /** When a dial into silence gives up; as the connector's bound on dials. */
-const DIAL_TIMEOUT_MS = 3_000;
+const DIAL_TIMEOUT_MS = 2_000;
 /** When the connector notices that a served connection went silent, by transport (QUIC's idle timeout first). */
 const SILENCE_MS = [5_000, 8_000];
 export const QUIC = 0;

@@ -2,9 +2,9 @@ import type { CancelTimer, Clock } from "../../core/clock.ts";
 import type { LiveConnection, Registry } from "../registry.ts";
 
 /** How often connections with unanswered requests are looked at, in ms. */
-export const LOOK_MS = 250;
+export const LOOK_MS = 150;
 /** A connection that was asked for a sign of life and gave none for this long, or three round trips, is suspect, in ms. */
-export const SUSPECT_AFTER_MS = 500;
+export const SUSPECT_AFTER_MS = 400;
 const ROUND_TRIPS = 3;
 
 /** A request that waits for its answer. */
