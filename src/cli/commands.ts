@@ -64,7 +64,7 @@ const edge: Command = {
     },
     {
       name: "tunnel",
-      summary: "Add and list tunnels, also while the edge runs",
+      summary: "Add and list tunnels, also while the edge runs; show their connectors",
       children: [
         {
           name: "add",
@@ -80,6 +80,18 @@ const edge: Command = {
           examples: ["culvert edge tunnel list --state-dir /var/lib/culvert"],
           flags: [STATE_DIR_FLAG, JSON_FLAG],
           load: async () => ({ run: (await import("./edge-tunnel.ts")).list }),
+        },
+        {
+          name: "info",
+          summary: "Show the connectors of a tunnel that are connected now",
+          usage: "NAME",
+          description: "Shows the connectors of a tunnel, given by name or id, that are connected to the running edge.",
+          examples: [
+            "culvert edge tunnel info web --state-dir /var/lib/culvert",
+            "culvert edge tunnel info 2f1c7a80-5d0e-4f5c-9d55-0c7a6c2f4b11 --json --state-dir /var/lib/culvert",
+          ],
+          flags: [STATE_DIR_FLAG, JSON_FLAG],
+          load: async () => ({ run: (await import("./edge-tunnel.ts")).info }),
         },
       ],
     },

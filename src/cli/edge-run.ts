@@ -2,9 +2,11 @@ import { hostname } from "node:os";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
-import { TunnelError } from "../core/errors.ts";
+import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { type ControlServer, startControlServer } from "../edge/control/server.ts";
 import { startEdge } from "../edge/edge.ts";
+import type { Registry } from "../edge/registry.ts";
 import { loadEdgeCertificate, openStateDir, resetKey, saveAdvertised } from "../edge/state-dir.ts";
 import { openSqliteStore } from "../edge/store/sqlite.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
@@ -90,6 +92,7 @@ async function serve(context: Context, options: EdgeRunOptions, log: Logger): Pr
       { clock: systemClock, log },
     );
     saveAdvertised(state, advertised(options, edge.tunnelAddress));
+    const control = await startControl(state.dir, edge.registry, options, log);
     log.info("Edge is ready", {
       public: `http://${edge.publicAddress}`,
       tunnel: edge.tunnelAddress,
@@ -100,10 +103,26 @@ async function serve(context: Context, options: EdgeRunOptions, log: Logger): Pr
     await stopped(context);
     log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
     await edge.close(options.graceMs);
+    await control?.close();
     log.info("Edge stopped");
     return EXIT.ok;
   } finally {
     store.close();
+  }
+}
+
+/** The edge serves without it. */
+async function startControl(
+  dir: string,
+  registry: Registry,
+  { location }: EdgeRunOptions,
+  log: Logger,
+): Promise<ControlServer | undefined> {
+  try {
+    return await startControlServer({ dir, registry, location }, { log });
+  } catch (error) {
+    log.warn("Cannot tell culvert edge tunnel info who is connected", { error: describe(error) });
+    return undefined;
   }
 }
 

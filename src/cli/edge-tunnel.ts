@@ -4,12 +4,15 @@ import { join } from "node:path";
 import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
-import { systemCode, TunnelError } from "../core/errors.ts";
+import { describe, systemCode, TunnelError } from "../core/errors.ts";
 import { newTunnelId } from "../core/ids.ts";
+import { createEdgeControl } from "../edge/control/client.ts";
+import type { EdgeControl, LocationCount } from "../edge/control/port.ts";
 import { type EdgeState, loadAdvertised, openStateDir } from "../edge/state-dir.ts";
 import type { Store } from "../edge/store/port.ts";
 import { openSqliteStore } from "../edge/store/sqlite.ts";
 import { createTunnelToken } from "../edge/tunnel-token.ts";
+import { formatCreated, formatLocations, renderTunnelInfo } from "./active-connectors.ts";
 import { type Context, EXIT } from "./command.ts";
 import { ADVERTISE_FLAG, STATE_DIR_FLAG } from "./edge-flags.ts";
 import { reportError, reportFailure } from "./failure.ts";
@@ -34,7 +37,7 @@ export async function add(context: Context): Promise<number> {
     return usage(context, "add", "Give the tunnel's name and at least one hostname");
   }
   if (bad !== undefined) return usage(context, "add", `"${bad}" is not a hostname (no scheme, port or path)`);
-  return await withStore(context, "add", (store, state, values) => {
+  return await withStore(context, "add", (store, values, state) => {
     let tunnel = store.tunnelByName(name);
     if (tunnel === undefined) {
       tunnel = {
@@ -59,9 +62,9 @@ export async function add(context: Context): Promise<number> {
   });
 }
 
-/** `culvert edge tunnel list`: tunnels and their hostnames. */
+/** `culvert edge tunnel list`: tunnels, their hostnames and, while the edge runs, where they are connected. */
 export async function list(context: Context): Promise<number> {
-  return await withStore(context, "list", (store, _state, values) => {
+  return await withStore(context, "list", async (store, values, { dir }) => {
     const tunnels = store.tunnels();
     if (values.bool("json")) {
       context.print(
@@ -75,26 +78,67 @@ export async function list(context: Context): Promise<number> {
       context.note("There are no tunnels yet: add one with culvert edge tunnel add NAME HOSTNAME");
       return;
     }
-    const width = Math.max(4, ...tunnels.map((tunnel) => tunnel.name.length));
-    context.print(`${"ID".padEnd(36)}  ${"NAME".padEnd(width)}  ${"CREATED".padEnd(20)}  HOSTNAMES`);
-    for (const tunnel of tunnels) {
-      const created = `${new Date(tunnel.createdAtMs).toISOString().slice(0, 19)}Z`;
-      context.print(`${tunnel.id}  ${tunnel.name.padEnd(width)}  ${created}  ${tunnel.hostnames.join(", ")}`);
-    }
+    const served = await whereServed(context, createEdgeControl(dir, { clock: systemClock }));
+    const rows = tunnels.map(({ id, name, createdAtMs, hostnames }) => [
+      ...[id, name, formatCreated(createdAtMs), formatLocations(served.get(id) ?? []), hostnames.join(", ")],
+    ]);
+    const table = [["ID", "NAME", "CREATED", "CONNECTIONS", "HOSTNAMES"], ...rows];
+    const widths = [0, 1, 2, 3].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
+    for (const row of table) context.print(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  "));
   });
+}
+
+/** `culvert edge tunnel info NAME`: the connectors of a tunnel that are connected now. NAME may be an id. */
+export async function info(context: Context): Promise<number> {
+  const [asked, ...more] = context.positionals;
+  if (asked === undefined || more.length > 0) return usage(context, "info", "Give one tunnel, by name or id");
+  return await withStore(context, "info", async (store, values, { dir }) => {
+    const tunnels = store.tunnels();
+    const tunnel = tunnels.find(({ id }) => id === asked.toLowerCase()) ?? tunnels.find(({ name }) => name === asked);
+    if (tunnel === undefined) {
+      throw new TunnelError(
+        "store.failed",
+        `There is no tunnel "${asked}": see those there are with culvert edge tunnel list --state-dir ${dir}`,
+      );
+    }
+    const connectors = await createEdgeControl(dir, { clock: systemClock }).connectors(tunnel.id);
+    if (connectors === undefined) {
+      throw new TunnelError(
+        "dial.failed",
+        `The edge is not running, and only it knows who is connected: start it with culvert edge run --state-dir ${dir}`,
+      );
+    }
+    const { id, name, createdAtMs } = tunnel;
+    if (values.bool("json")) {
+      context.print(JSON.stringify({ id, name, createdAt: new Date(createdAtMs).toISOString(), conns: connectors }));
+    } else for (const line of renderTunnelInfo(tunnel, connectors)) context.print(line);
+  });
+}
+
+/** A list of tunnels is worth having without it. */
+async function whereServed(
+  context: Context,
+  control: EdgeControl,
+): Promise<ReadonlyMap<string, readonly LocationCount[]>> {
+  try {
+    return (await control.served()) ?? new Map();
+  } catch (error) {
+    context.note(`culvert: ${describe(error)}`);
+    return new Map();
+  }
 }
 
 async function withStore(
   context: Context,
   command: string,
-  work: (store: Store, state: EdgeState, values: Values) => void,
+  work: (store: Store, values: Values, state: EdgeState) => void | Promise<void>,
 ): Promise<number> {
   const values = new Values(EDGE_TUNNEL_FLAGS, { args: context.args, env: context.host.env });
   const dir = values.string("state-dir");
   if (dir === undefined)
     return usage(context, command, "Nothing says where the edge keeps its state: give --state-dir DIR");
   try {
-    if (command === "list" && isMissing(join(dir, "culvert.db"))) {
+    if (command !== "add" && isMissing(join(dir, "culvert.db"))) {
       throw new TunnelError(
         "store.failed",
         `There is no edge in "${dir}": start one with culvert edge run --state-dir ${dir}`,
@@ -103,7 +147,7 @@ async function withStore(
     const state = openStateDir(dir, systemClock.wallMs());
     const store = openSqliteStore(state.databasePath, state.sealingKey);
     try {
-      work(store, state, values);
+      await work(store, values, state);
     } finally {
       store.close();
     }

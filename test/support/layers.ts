@@ -43,6 +43,7 @@ export const EDGE_LAYERS: readonly { readonly name: string; readonly why: string
   { name: "store", why: "a store keeps values: a new backend must not have to know the traffic" },
   { name: "dispatcher", why: "the dispatcher finds a connection for a hostname: who asks does not matter to it" },
   { name: "listener", why: "a listener serves one visitor: administration must not hang on public traffic" },
+  { name: "control", why: "control tells commands on this machine who is connected: the edge must serve without it" },
   { name: "api", why: "the API is one user of the edge among others: the edge must run without it" },
 ];
 

@@ -1,0 +1,59 @@
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { describe, systemCode, TunnelError } from "../../core/errors.ts";
+
+const NAME = "control.json";
+
+/** Where a running edge answers, and the secret that lets one ask. */
+export interface ControlAddress {
+  /** On 127.0.0.1. */
+  readonly port: number;
+  /** 32 random bytes in hex, made anew at each start. */
+  readonly token: string;
+}
+
+/**
+ * Writes down where the edge of this state directory answers, for its owner only. Replaces what an edge left behind
+ * that was killed. It says nothing after a crash, so it need not reach the disk.
+ */
+export function writeControlFile(dir: string, address: ControlAddress): void {
+  const path = join(dir, NAME);
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    rmSync(temporary, { force: true });
+    const file = openSync(temporary, "wx", 0o600);
+    try {
+      writeSync(file, `${JSON.stringify(address)}\n`);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new TunnelError("store.failed", `Cannot write "${path}": ${describe(error)}`, { cause: error });
+  }
+}
+
+/** Undefined when there is none, or none that makes sense. Throws `store.failed` when it cannot be read. */
+export function readControlFile(dir: string): ControlAddress | undefined {
+  const path = join(dir, NAME);
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw new TunnelError("store.failed", `Cannot read "${path}": ${describe(error)}`, { cause: error });
+  }
+  try {
+    const { port, token } = JSON.parse(text) as { port?: unknown; token?: unknown };
+    if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
+    return typeof token === "string" && /^[0-9a-f]{64}$/.test(token) ? { port, token } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Removes the file of this edge; the one of an edge that has taken over the directory stays. */
+export function removeControlFile(dir: string, own: ControlAddress): void {
+  if (readControlFile(dir)?.token === own.token) rmSync(join(dir, NAME), { force: true });
+}
