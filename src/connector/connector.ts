@@ -86,6 +86,19 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
   const ready = Promise.withResolvers<void>();
   await options.routes.start();
 
+  const [preferred] = options.transports;
+  let usual = true;
+  const tellProtocol = (protocol: string): void => {
+    if (usual === (protocol === preferred?.name)) return;
+    usual = !usual;
+    if (usual) log.info(`Protocol ${protocol} gets through again`);
+    else {
+      log.warn(`Switching to fallback protocol ${protocol}: ${preferred?.name} does not get through`, {
+        hint: `open UDP to the edge's port; ${preferred?.name} is tried again from time to time`,
+      });
+    }
+  };
+
   let server: MetricsServer | undefined;
   if (options.metrics !== "off") {
     server = await startMetricsServer(
@@ -130,7 +143,8 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       proxy: createProxy({ route: options.routes.route, log, observer: metrics }),
       localConfiguration: () => options.routes.describe(),
       observer: {
-        registered: (connIndex, location) => {
+        registered: (connIndex, location, protocol) => {
+          tellProtocol(protocol);
           live.add(connIndex);
           metrics.registered(connIndex, location);
           ready.resolve();

@@ -78,7 +78,10 @@ export type SlotEnd =
 
 export interface Attempt {
   readonly id: number;
-  /** Connection index of the registration: the slot's number, or for every other attempt of a slot that plus the slots. */
+  /**
+   * Connection index of the registration: the slot's number, or that plus the number of slots. A connection that returns
+   * has the index it had, so that an edge puts it in the place of its dead one; a successor has the other.
+   */
   readonly connIndex: number;
   readonly address: EdgeAddress;
   /** Index of the transport. */
@@ -112,7 +115,7 @@ export interface Slot {
   readonly failures: number;
   /** Those by transport. */
   readonly misses: readonly number[];
-  /** Connection index of the next attempt. */
+  /** Connection index of its attempts; the other one is for a successor. */
   readonly connIndex: number;
   /** Since when it has no connection, in ms. */
   readonly downSinceMs: number;
@@ -331,7 +334,7 @@ class Draft {
       state: { kind: "serving", attempt, sinceMs: this.#now, leaving: false, successor: undefined },
       failures: 0,
       misses: slot.misses.map(() => 0),
-      connIndex: this.#otherIndex(index, attempt.connIndex),
+      connIndex: attempt.connIndex,
     });
     this.#effects.push({ kind: "arm", timer: { kind: "slot", slot: index }, delayMs: undefined });
     this.#set({
@@ -457,7 +460,8 @@ class Draft {
     this.#setSlot(index, { failures, misses, downSinceMs });
     if (blocked) this.#noteBlocked(index, attempt);
     if (state.kind === "serving" && state.successor !== undefined) {
-      this.#setSlot(index, { state: { kind: "connecting", ...state.successor } });
+      const { connIndex } = state.successor.attempt;
+      this.#setSlot(index, { state: { kind: "connecting", ...state.successor }, connIndex });
       return;
     }
     if (failures > 0 && failures % REDISCOVER_AFTER === 0) this.#rediscover();
@@ -564,12 +568,8 @@ class Draft {
       this.#wait(index, next);
       return;
     }
-    const attempt = this.#newAttempt(index, address, waiting?.transport ?? this.#transportFor(index));
-    const untilMs = this.#now + ATTEMPT_LIMIT_MS;
-    this.#setSlot(index, {
-      state: { kind: "connecting", attempt, untilMs },
-      connIndex: this.#otherIndex(index, attempt.connIndex),
-    });
+    const attempt = this.#newAttempt(slot.connIndex, address, waiting?.transport ?? this.#transportFor(index));
+    this.#setSlot(index, { state: { kind: "connecting", attempt, untilMs: this.#now + ATTEMPT_LIMIT_MS } });
     this.#effects.push(
       { kind: "connect", slot: index, attempt, previousAttempts: slot.failures },
       { kind: "arm", timer: { kind: "slot", slot: index }, delayMs: ATTEMPT_LIMIT_MS },
@@ -580,7 +580,10 @@ class Draft {
   #move(index: number, address: EdgeAddress, transport: number): void {
     const slot = this.#plan.slots[index] as Slot;
     if (slot.state.kind !== "serving") return;
-    const attempt = this.#newAttempt(index, address, transport);
+    const { haConnections } = this.#plan.options;
+    // Not the running connection's: an edge would take the new one for its return, and end it.
+    const connIndex = slot.connIndex === index ? index + haConnections : index;
+    const attempt = this.#newAttempt(connIndex, address, transport);
     const successor = { attempt, untilMs: this.#now + ATTEMPT_LIMIT_MS };
     this.#setSlot(index, { state: { ...slot.state, successor } });
     this.#effects.push(
@@ -597,15 +600,10 @@ class Draft {
     if (address !== undefined) this.#move(index, address, this.#transportFor(index));
   }
 
-  #newAttempt(index: number, address: EdgeAddress, transport: number): Attempt {
+  #newAttempt(connIndex: number, address: EdgeAddress, transport: number): Attempt {
     const id = this.#plan.nextAttempt;
     this.#set({ nextAttempt: id + 1 });
-    return { id, connIndex: (this.#plan.slots[index] as Slot).connIndex, address, transport };
-  }
-
-  /** An index that the slot's running connection does not have: an edge would take the new one for its return. */
-  #otherIndex(index: number, used: number): number {
-    return used === index ? index + this.#plan.options.haConnections : index;
+    return { id, connIndex, address, transport };
   }
 
   #transportFor(index: number): number {

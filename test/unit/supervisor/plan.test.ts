@@ -169,6 +169,20 @@ describe("reconnect", () => {
   });
 });
 
+test("a connection that returns has the index it had, whatever happened in between", () => {
+  const game = play({ haConnections: 2, addresses: 2 });
+  game.start();
+  game.tell({ kind: "registered", attempt: game.attempt(0) });
+  const indexes: number[] = [];
+  for (const end of [LOST, DIAL_FAILED, refused("other", false), { kind: "lost", silent: true } as const]) {
+    game.end(0, end, 0);
+    game.slotTimer(0);
+    const state = game.plan().slots[0]?.state;
+    if (state?.kind === "connecting") indexes.push(state.attempt.connIndex);
+  }
+  expect(indexes).toEqual([0, 0, 0, 0]);
+});
+
 describe("refusal of the first registration", () => {
   test("for good ends the plan", () => {
     const game = play();
