@@ -2,8 +2,11 @@ import { systemAuthorities } from "../../../net/authorities.ts";
 import type { QuicLimits } from "../engine.ts";
 import { addonError, type NativeConfig, type QuicheAddon } from "./quiche-addon.ts";
 
-/** What one stream's peer may send before it is read; grows to the maximum while the reader is fast. */
-const INITIAL_STREAM_WINDOW_BYTES = 512 * 1024;
+/**
+ * What one stream's peer may send before it is read; doubles up to the maximum while the reader is fast. Small, since a
+ * stream that stalls from its start holds it in memory, and thousands of visitors may stall (no slower in bulk than 512).
+ */
+const INITIAL_STREAM_WINDOW_BYTES = 128 * 1024;
 const MAX_STREAM_WINDOW_BYTES = 6 * 1024 * 1024;
 /**
  * The window of the whole connection is left open. This release of quiche never gives back the part of it that a reset
