@@ -11,13 +11,27 @@ export interface Clock {
   after(ms: number, callback: () => void, options?: { background?: boolean }): CancelTimer;
 }
 
+/** Runtimes take a longer wait for none at all, in ms. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** The real clock of this process. */
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
   after(ms, callback, options) {
-    const timer = setTimeout(callback, ms);
-    if (options?.background === true) (timer as { unref?: () => void }).unref?.();
+    const dueMs = performance.now() + ms;
+    let timer: ReturnType<typeof setTimeout>;
+    const arm = (leftMs: number): void => {
+      timer = setTimeout(fire, Math.min(Math.ceil(leftMs), MAX_TIMER_MS));
+      if (options?.background === true) (timer as { unref?: () => void }).unref?.();
+    };
+    // Runtimes drop fractions of a millisecond, and may be early by one: whoever then looks at the time waits for ever.
+    const fire = (): void => {
+      const leftMs = dueMs - performance.now();
+      if (leftMs > 0) arm(leftMs);
+      else callback();
+    };
+    arm(ms);
     return () => clearTimeout(timer);
   },
 };

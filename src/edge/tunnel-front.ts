@@ -6,7 +6,7 @@ import { type CancelTimer, type Clock, delay } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectionId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
-import type { EdgeSession } from "../transport/port.ts";
+import { type EdgeSession, FEATURE_EDGE_LEAVING } from "../transport/port.ts";
 import type { RegisterConnectionParams } from "../wire/schema/registration-server.ts";
 import type { LiveConnection, Registry } from "./registry.ts";
 import type { Store } from "./store/port.ts";
@@ -17,6 +17,8 @@ export const REGISTRATION_TIMEOUT_MS = 15_000;
 const REFUSAL_LINGER_MS = 2_000;
 /** How long a connector that unregistered may keep its control stream open, in ms. */
 const UNREGISTER_LINGER_MS = 1_000;
+/** How often it is looked whether the requests are over that an answer to unregister waits for, in ms. */
+const RUNNING_CHECK_MS = 50;
 /** How often a link is looked at, in ms; one that brought nothing since the last time is asked for a sign of life. */
 const LIVENESS_CHECK_MS = 2_000;
 /**
@@ -105,6 +107,7 @@ class Registration implements RegistrationHandlers {
   readonly #log: Logger;
   #live: LiveConnection | undefined;
   #settled = (): void => {};
+  #over = false;
   /** Cancelled when the connection is over, or each would keep it in memory until it fires. */
   readonly #timers: CancelTimer[] = [];
 
@@ -144,6 +147,7 @@ class Registration implements RegistrationHandlers {
       // A probe that shakes hands and leaves (protocol: section 1.9), or something that is no connector.
       this.#log.debug("Tunnel connection ended before it registered", { error: describe(error) });
     } finally {
+      this.#over = true;
       for (const cancel of this.#timers) cancel();
       stopWatching();
       this.#settled();
@@ -161,12 +165,22 @@ class Registration implements RegistrationHandlers {
     }
   }
 
-  unregister(): Promise<void> {
+  async unregister(): Promise<void> {
+    const { registry, clock, drainMs } = this.#deps;
     this.#log.info("Tunnel connection unregistered", this.#names());
-    if (this.#live !== undefined) this.#deps.registry.drain(this.#live);
+    if (this.#live !== undefined) registry.drain(this.#live);
+    if (this.#hangsUpWhenAnswered) {
+      this.#later(drainMs, () => this.#session.close());
+      while (this.#session.streamCount > 0 && !this.#over) await delay(clock, RUNNING_CHECK_MS);
+    }
+    if (this.#over) return;
     // The connector reads the answer and then ends its control stream, which lets the rest go; if not, time does.
     this.#later(UNREGISTER_LINGER_MS, () => this.#drain());
-    return Promise.resolve();
+  }
+
+  /** Older cloudflared closes a QUIC connection with the answer, whatever runs on it (protocol: section 7). */
+  get #hangsUpWhenAnswered(): boolean {
+    return this.#session.protocol === "quic" && this.#live?.features.includes(FEATURE_EDGE_LEAVING) === false;
   }
 
   updateLocalConfiguration(config: Uint8Array): Promise<void> {

@@ -534,12 +534,18 @@ class Draft {
     const slot = this.#plan.slots[index];
     if (slot === undefined) return;
     const { state } = slot;
-    if (state.kind === "waiting") {
-      if (this.#now >= state.untilMs) this.#connect(index);
-    } else if (state.kind === "connecting" && this.#now >= state.untilMs) {
+    const untilMs =
+      state.kind === "serving" ? state.successor?.untilMs : "untilMs" in state ? state.untilMs : undefined;
+    if (untilMs === undefined) return;
+    if (this.#now < untilMs) {
+      // Too early, as a timer of some clocks may be: nothing else would come.
+      this.#effects.push({ kind: "arm", timer: { kind: "slot", slot: index }, delayMs: untilMs - this.#now });
+    } else if (state.kind === "waiting") {
+      this.#connect(index);
+    } else if (state.kind === "connecting") {
       this.#retire(state.attempt.id, "cancel");
       this.#mainEnded(index, state, { kind: "dial-failed" }, 1);
-    } else if (state.kind === "serving" && state.successor !== undefined && this.#now >= state.successor.untilMs) {
+    } else if (state.kind === "serving" && state.successor !== undefined) {
       this.#retire(state.successor.attempt.id, "cancel");
       this.#successorEnded(index, state.successor.attempt, { kind: "dial-failed" });
     }

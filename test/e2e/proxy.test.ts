@@ -3,10 +3,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { dial } from "../../src/net/dial.ts";
 import type { ProxySettings } from "../../src/net/proxy-settings.ts";
+import { addTunnel, culvertConnector, HOST, served, startConnector, startEdgeProcess } from "../support/lab.ts";
+import { startOrigin } from "../support/origins.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { OwnedProcess } from "../support/processes.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
-import { HOSTNAME, startWholePath, type WholePath } from "../support/whole-path.ts";
+import { startWholePath } from "../support/whole-path.ts";
 
 const CREDENTIALS = { username: "culvert", password: "p4ss-word" };
 
@@ -47,22 +49,35 @@ const KINDS: readonly ProxyKind[] = [
 for (const kind of KINDS) {
   const suite = Bun.which(kind.program) === null ? describe.skip : describe;
   suite(`behind a proxy: ${kind.name}`, () => {
-    test("the tunnel comes up, serves, and survives the proxy's restart", async () => {
+    test("the tunnel comes up with --protocol auto, serves, and survives the proxy's restart", async () => {
       using dir = makeTempDir();
       const port = await freePort();
-      const proxy: ProxySettings = { kind: kind.kind, host: "127.0.0.1", port, credentials: CREDENTIALS };
       const first = kind.start(port, dir.path);
       await using _first = first;
       await listening(port);
-      await using path = await startWholePath();
-      await path.connect({ connections: 2, proxy });
-      await registered(path, 2);
-      expect(await uptime(path)).toBe(200);
+      await using origin = await startOrigin();
+      const stateDir = join(dir.path, "state");
+      const edge = await startEdgeProcess(stateDir);
+      await using _edge = edge.process;
+      const token = await addTunnel(stateDir, "proxied", [HOST]);
+      const { username, password } = CREDENTIALS;
+      await using connector = startConnector(culvertConnector("auto"), {
+        ...{ token, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url: `http://127.0.0.1:${origin.port}` },
+        env: { TUNNEL_EDGE_PROXY: `${kind.kind}://${username}:${password}@127.0.0.1:${port}` },
+      });
+      await edge.process.errorLine(/Tunnel connection registered .*protocol=http2/);
+      await served(edge.publicPort);
+
       await first.kill();
-      await pollUntil(() => path.edge.registry.size === 0, { what: "the connections are lost with the proxy" });
+      await edge.process.errorLine(/Tunnel connection (lost|ended)/);
+      await connector.errorLine(/Unable to establish connection/);
       await using _second = kind.start(port, dir.path);
-      await registered(path, 2);
-      expect(await uptime(path)).toBe(200);
+      const registrations = (): number => connector.stderr.split("Registered tunnel connection").length - 1;
+      await pollUntil(() => registrations() === 2, { what: "it has registered again", deadlineMs: 5_000 });
+      await served(edge.publicPort);
+      expect(connector.stderr.match(/QUIC/g)).toHaveLength(1);
+      expect(connector.stderr).toMatch(/^\S+ INF .*through \w+ proxy 127\.0\.0\.1:\d+; QUIC is skipped/m);
+      expect(connector.stderr).not.toContain(password);
     }, 30_000);
 
     test("a wrong password is said in one line, without the password", async () => {
@@ -80,14 +95,6 @@ for (const kind of KINDS) {
       expect(path.lines.join("\n")).not.toContain("wrong-secret");
     });
   });
-}
-
-async function uptime(path: WholePath): Promise<number> {
-  return (await fetch(`http://127.0.0.1:${path.publicPort}/uptime`, { headers: { Host: HOSTNAME } })).status;
-}
-
-async function registered(path: WholePath, count: number): Promise<void> {
-  await pollUntil(() => path.edge.registry.size === count, { what: `${count} connections`, deadlineMs: 15_000 });
 }
 
 async function listening(port: number): Promise<void> {

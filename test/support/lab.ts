@@ -71,7 +71,7 @@ export async function addTunnel(
 export interface ConnectorKind {
   /** Program and protocol. */
   readonly name: string;
-  readonly protocol: Protocol;
+  readonly protocol: Protocol | "auto";
   /** Culvert keeps more than cloudflared can: field case, trailers, informational answers. */
   readonly ours: boolean;
   /** False = cloudflared over QUIC, which has no place for trailers. */
@@ -85,32 +85,40 @@ export interface ConnectorRun {
   readonly token: string;
   readonly tunnelPort: number;
   readonly caPath: string;
-  readonly url: string;
+  /** Its origin, where no configuration names one. */
+  readonly url?: string;
   readonly gracePeriod?: string;
+  /** Edges as HOST:PORT, instead of the one at `tunnelPort`. */
+  readonly edges?: readonly string[];
+  /** More flags of `tunnel`. */
+  readonly flags?: readonly string[];
+  /** More environment variables. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export type Protocol = "quic" | "http2";
 
 export const PROTOCOLS: readonly Protocol[] = ["quic", "http2"];
 
-export function culvertConnector(protocol: Protocol): ConnectorKind {
+export function culvertConnector(protocol: Protocol | "auto"): ConnectorKind {
   return {
     name: `culvert over ${protocol}`,
     protocol,
     ours: true,
     trailers: true,
     // Its token says where the edge is and whom to trust.
-    argv: ({ token, url, gracePeriod = "20s" }) => [
+    argv: ({ token, url, gracePeriod = "20s", edges = [], flags = [] }) => [
       ...culvertCommand(),
       ...["tunnel", "--protocol", protocol, "--metrics", "127.0.0.1:0", "--grace-period", gracePeriod],
-      ...["run", "--token", token, "--url", url],
+      ...[...edges.flatMap((edge) => ["--edge", edge]), ...flags],
+      ...["run", "--token", token, ...urlFlag(url)],
     ],
   };
 }
 
 export const CULVERT: ConnectorKind = culvertConnector("quic");
 
-function cloudflared(variable: string, protocol: Protocol): ConnectorKind {
+function cloudflared(variable: string, protocol: Protocol | "auto"): ConnectorKind {
   const path = process.env[variable] ?? "";
   const missing = path === "" ? `${variable} is not set` : existsSync(path) ? undefined : `${variable} names no file`;
   return {
@@ -125,19 +133,30 @@ function cloudflared(variable: string, protocol: Protocol): ConnectorKind {
 
 /** cloudflared's own flags. The connectivity check of newer releases, unknown to older ones, is off by environment variable. */
 export function cloudflaredArgv(path: string, run: ConnectorRun, protocol: Protocol | "auto"): readonly string[] {
+  const edges = run.edges ?? [`127.0.0.1:${run.tunnelPort}`];
   return [
-    ...[path, "tunnel", "--no-autoupdate", "--edge", `127.0.0.1:${run.tunnelPort}`, "--cacert", run.caPath],
+    ...[path, "tunnel", "--no-autoupdate", ...edges.flatMap((edge) => ["--edge", edge]), "--cacert", run.caPath],
+    ...(run.flags ?? []),
     ...["--protocol", protocol, "--metrics", "127.0.0.1:0", "--grace-period", run.gracePeriod ?? "20s"],
-    ...["run", "--url", run.url, "--token", run.token],
+    ...["run", ...urlFlag(run.url), "--token", run.token],
   ];
 }
 
-/** Ours, and cloudflared as `CLOUDFLARED_BIN` and `CLOUDFLARED_BIN_OLD` name it, over each protocol. */
-export const CONNECTORS: readonly ConnectorKind[] = PROTOCOLS.flatMap((protocol) => [
-  culvertConnector(protocol),
-  cloudflared("CLOUDFLARED_BIN", protocol),
-  ...(process.env["CLOUDFLARED_BIN_OLD"] === undefined ? [] : [cloudflared("CLOUDFLARED_BIN_OLD", protocol)]),
-]);
+function urlFlag(url: string | undefined): readonly string[] {
+  return url === undefined ? [] : ["--url", url];
+}
+
+/** Ours, and cloudflared as `CLOUDFLARED_BIN` and `CLOUDFLARED_BIN_OLD` name it, over one protocol. */
+export function connectorsOver(protocol: Protocol | "auto"): readonly ConnectorKind[] {
+  return [
+    culvertConnector(protocol),
+    cloudflared("CLOUDFLARED_BIN", protocol),
+    ...(process.env["CLOUDFLARED_BIN_OLD"] === undefined ? [] : [cloudflared("CLOUDFLARED_BIN_OLD", protocol)]),
+  ];
+}
+
+/** All of them, over each protocol. */
+export const CONNECTORS: readonly ConnectorKind[] = PROTOCOLS.flatMap(connectorsOver);
 
 export const HOST = "app.lab.example";
 
@@ -181,7 +200,7 @@ export async function startLab(
 }
 
 export function startConnector(kind: ConnectorKind, run: ConnectorRun): OwnedProcess {
-  return startProcess(kind.argv(run), { env: { ...cleanEnvironment(), TUNNEL_NO_PRECHECKS: "true" } });
+  return startProcess(kind.argv(run), { env: { ...cleanEnvironment(), TUNNEL_NO_PRECHECKS: "true", ...run.env } });
 }
 
 /** Our environment without what would steer a connector. */
