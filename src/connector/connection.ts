@@ -30,6 +30,9 @@ const SILENT_LOOKS = 8;
 /** The same when there is reason to doubt the link, as after sleep. */
 const DOUBTED_LOOKS = 3;
 
+/** How long a connection without its control stream serves on, so that its successor is there before it goes, in ms. */
+const SUCCESSION_MS = 3_000;
+
 export interface ConnectionDeps {
   /** The preferred one first. */
   readonly transports: readonly Transport[];
@@ -103,7 +106,7 @@ class ConnectionLife implements SlotConnection {
       const signal = this.#cancelled.signal;
       this.#session = await this.#transport.dial(this.#target, { signal });
       void this.#session.leaving.then(onLeaving);
-      return await this.#registerAndServe(this.#session, onRegistered);
+      return await this.#registerAndServe(this.#session, onRegistered, onLeaving);
     } catch (error) {
       this.#session?.close();
       if (this.#cancelled.signal.aborted) return { kind: "drained" };
@@ -152,7 +155,11 @@ class ConnectionLife implements SlotConnection {
     void session.closed.then(cancel);
   }
 
-  async #registerAndServe(session: ConnectorSession, onRegistered: () => void): Promise<SlotEnd> {
+  async #registerAndServe(
+    session: ConnectorSession,
+    onRegistered: () => void,
+    onLeaving: () => void,
+  ): Promise<SlotEnd> {
     const { identity, info, rpcTimeoutMs, clock } = this.#deps;
     const client = new RegistrationClient(await this.#controlOf(session), { clock });
     const result = await client.register(
@@ -181,8 +188,12 @@ class ConnectionLife implements SlotConnection {
     session.serve(this.#deps.proxy);
     onRegistered();
     if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfiguration(client);
-    // Without its control stream a connection cannot be told of anything any more.
-    void client.closed.then(() => this.#drainFor(session));
+    // Without its control stream a connection cannot be told of anything any more: another one takes its place first.
+    void client.closed.then(async () => {
+      onLeaving();
+      await Promise.race([delay(clock, SUCCESSION_MS, this.#cancelled.signal), session.closed]);
+      this.#drainFor(session);
+    });
     const end = await this.#untilClosed(session);
     this.#deps.observer.unregistered(this.#connIndex);
     return end;

@@ -82,7 +82,8 @@ export interface Connector {
 export async function startConnector(options: ConnectorOptions, deps: ConnectorDeps): Promise<Connector> {
   const { clock, log } = deps;
   const metrics = createConnectorMetrics();
-  const live = new Set<number>();
+  /** Connections by index: while one gives way to another, both may have the same. */
+  const live = new Map<number, number>();
   const ready = Promise.withResolvers<void>();
   await options.routes.start();
 
@@ -145,11 +146,16 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       observer: {
         registered: (connIndex, location, protocol) => {
           tellProtocol(protocol);
-          live.add(connIndex);
+          live.set(connIndex, (live.get(connIndex) ?? 0) + 1);
           metrics.registered(connIndex, location);
           ready.resolve();
         },
         unregistered: (connIndex) => {
+          const left = (live.get(connIndex) ?? 1) - 1;
+          if (left > 0) {
+            live.set(connIndex, left);
+            return;
+          }
           live.delete(connIndex);
           metrics.unregistered(connIndex);
         },

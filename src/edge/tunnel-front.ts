@@ -7,6 +7,7 @@ import { describe } from "../core/errors.ts";
 import { newConnectionId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import { type EdgeSession, FEATURE_EDGE_LEAVING } from "../transport/port.ts";
+import { ipGroup } from "../wire/ip-bytes.ts";
 import type { RegisterConnectionParams } from "../wire/schema/registration-server.ts";
 import type { LiveConnection, Registry } from "./registry.ts";
 import type { Store } from "./store/port.ts";
@@ -54,6 +55,7 @@ export class TunnelFront {
   readonly #deps: TunnelFrontDeps;
   readonly #waiting = new Map<string, number>();
   #waitingCount = 0;
+  #leaving = false;
   readonly #sessions = new Set<EdgeSession>();
 
   constructor(deps: TunnelFrontDeps) {
@@ -62,7 +64,8 @@ export class TunnelFront {
 
   /** Called for each accepted connection after its handshake. `ip`: the peer's address. */
   accept(session: EdgeSession, ip: string): void {
-    const fromIp = this.#waiting.get(ip) ?? 0;
+    const group = ipGroup(ip);
+    const fromIp = this.#waiting.get(group) ?? 0;
     this.#sessions.add(session);
     void session.closed.then(() => this.#sessions.delete(session));
     if (this.#waitingCount >= MAX_UNREGISTERED || fromIp >= MAX_UNREGISTERED_PER_IP) {
@@ -71,12 +74,13 @@ export class TunnelFront {
       return;
     }
     this.#waitingCount += 1;
-    this.#waiting.set(ip, fromIp + 1);
-    void new Registration(this.#deps, session, ip).run(() => this.#settled(ip));
+    this.#waiting.set(group, fromIp + 1);
+    void new Registration({ ...this.#deps, leaving: () => this.#leaving }, session, ip).run(() => this.#settled(group));
   }
 
   /** Tells connectors to go elsewhere, as far as they understand it. Nothing else changes. */
   announceLeaving(): void {
+    this.#leaving = true;
     for (const session of this.#sessions) session.announceLeaving();
   }
 
@@ -91,17 +95,17 @@ export class TunnelFront {
     for (const session of [...this.#sessions]) session.close();
   }
 
-  #settled(ip: string): void {
+  #settled(group: string): void {
     this.#waitingCount -= 1;
-    const left = (this.#waiting.get(ip) ?? 1) - 1;
-    if (left === 0) this.#waiting.delete(ip);
-    else this.#waiting.set(ip, left);
+    const left = (this.#waiting.get(group) ?? 1) - 1;
+    if (left === 0) this.#waiting.delete(group);
+    else this.#waiting.set(group, left);
   }
 }
 
 /** One connection from its control stream to its end. */
 class Registration implements RegistrationHandlers {
-  readonly #deps: TunnelFrontDeps;
+  readonly #deps: TunnelFrontDeps & { readonly leaving: () => boolean };
   readonly #session: EdgeSession;
   readonly #ip: string;
   readonly #log: Logger;
@@ -111,7 +115,7 @@ class Registration implements RegistrationHandlers {
   /** Cancelled when the connection is over, or each would keep it in memory until it fires. */
   readonly #timers: CancelTimer[] = [];
 
-  constructor(deps: TunnelFrontDeps, session: EdgeSession, ip: string) {
+  constructor(deps: TunnelFrontDeps & { readonly leaving: () => boolean }, session: EdgeSession, ip: string) {
     this.#deps = deps;
     this.#session = session;
     this.#ip = ip;
@@ -197,6 +201,7 @@ class Registration implements RegistrationHandlers {
       this.#log.warn("Refused a registration: unknown tunnel or wrong secret", { tunnelID: params.tunnelId });
       return refusal("unauthorized", "Unauthorized: Invalid tunnel secret", false);
     }
+    if (this.#deps.leaving()) return refusal("other", "this edge is stopping", true);
     if (!this.#session.takesStreams) {
       this.#log.warn("Refused a registration: the connection takes no streams", { tunnelID: params.tunnelId });
       return refusal("other", "this connection takes no streams of visitors: use --protocol http2", true);
@@ -217,6 +222,8 @@ class Registration implements RegistrationHandlers {
       failures: 0,
       rttMs: undefined,
     };
+    // Before anything can be sent on it.
+    this.#session.usePeerFeatures(client.features);
     const admission = registry.admit(live);
     if (admission.kind === "duplicate") {
       this.#log.info("Sent a connector to another edge address", {
@@ -232,7 +239,6 @@ class Registration implements RegistrationHandlers {
       return refusal("other", `too many ${admission.what} for this tunnel`, true);
     }
     this.#live = live;
-    this.#session.usePeerFeatures(client.features);
     this.#log.info("Tunnel connection registered", {
       ...this.#names(),
       tunnel: known.tunnel.name,

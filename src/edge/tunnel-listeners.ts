@@ -1,5 +1,5 @@
-import type { Clock } from "../core/clock.ts";
-import { TunnelError } from "../core/errors.ts";
+import { type Clock, delay } from "../core/clock.ts";
+import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { listen } from "../net/listen.ts";
 import type { Listener } from "../net/sockets.ts";
@@ -14,6 +14,8 @@ import type { CertifiedKey } from "./certificates.ts";
 const MAX_TUNNEL_CONNECTIONS = 10_000;
 /** Tries to find a port that is free for TCP and UDP, when any will do. */
 const PORT_TRIES = 8;
+/** Wait before the next try to listen again, in ms. */
+const RELISTEN_MS = 1_000;
 
 export interface TunnelListenersOptions {
   readonly host: string;
@@ -78,6 +80,7 @@ class Listeners implements TunnelListeners {
   readonly #options: TunnelListenersOptions;
   readonly #deps: { clock: Clock; log: Logger };
   #tcp: Listener;
+  #closed = false;
   readonly #udp: QuicListener | undefined;
 
   constructor(
@@ -99,10 +102,25 @@ class Listeners implements TunnelListeners {
     this.#udp?.setTls(certificate);
     // A TCP listener keeps the certificate it began with: a new one takes its place, and open connections go on.
     await this.#tcp.close();
-    this.#tcp = await listenTcp(this.#options, this.port, certificate, this.#deps);
+    await this.#listenAgain(certificate);
+  }
+
+  /** Connectors are waiting, so this does not wait for the next renewal. */
+  async #listenAgain(certificate: CertifiedKey): Promise<void> {
+    while (!this.#closed) {
+      try {
+        this.#tcp = await listenTcp(this.#options, this.port, certificate, this.#deps);
+        if (this.#closed) await this.#tcp.close();
+        return;
+      } catch (error) {
+        this.#deps.log.error("Cannot listen for connectors with the new certificate", { error: describe(error) });
+        await delay(this.#deps.clock, RELISTEN_MS);
+      }
+    }
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all([this.#tcp.close(), this.#udp?.close()]);
   }
 

@@ -517,7 +517,7 @@ class Draft {
     this.#set({ moveFromMs: this.#now + MOVE_INTERVAL_MS });
     if (attempt.transport !== state.attempt.transport) {
       this.#set({ scores: noteFailedReturn(this.#plan.scores, attempt.transport, this.#now) });
-    } else if (end.kind === "dial-failed") {
+    } else if (end.kind === "dial-failed" || state.leaving) {
       this.#set({ book: noteFailure(this.#plan.book, attempt.address, this.#now) });
     } else {
       this.#set({ moveFromMs: this.#now + MOVE_REGION_AFTER_MS });

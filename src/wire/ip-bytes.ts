@@ -12,6 +12,17 @@ export function ipToBytes(text: string): Uint8Array {
   return Uint8Array.from(bytes ?? []);
 }
 
+/**
+ * What limits for each address count by: an IPv4 address itself, and of an IPv6 address its first 64 bits, since the rest
+ * is its owner's choice.
+ */
+export function ipGroup(text: string): string {
+  if (!text.includes(":")) return text;
+  const bytes = ipToBytes(text);
+  if (bytes.length !== 16 || MAPPED_PREFIX.every((byte, i) => bytes[i] === byte)) return text;
+  return bytes.subarray(0, 8).join(".");
+}
+
 /** The usual text of 4 or 16 bytes, mapped IPv4 as IPv4; undefined for any other length. */
 export function formatIp(bytes: Uint8Array): string | undefined {
   if (bytes.length === 4) return bytes.join(".");

@@ -297,6 +297,28 @@ describe.skipIf(quiche === undefined).each(CLIENTS)("QUIC engine $name as connec
     expect(seen.bytes).toBe(7);
   });
 
+  test("streams that wait for their reader cost no time, whether bytes or FIN wait", async () => {
+    const { client, atServer } = await connect(engine);
+    for (let i = 0; i < 20; i += 1) {
+      const stream = opened(client);
+      const seen = new Seen(stream);
+      if (i % 2 === 0) fill(stream, seen, 64 * MIB);
+      else for (let chunk = 0; chunk < 64; chunk += 1) stream.write(new Uint8Array(64 * 1024));
+      if (i % 2 === 1) stream.end();
+    }
+    await pollUntil(() => atServer.length === 20, { what: "the streams arrive" });
+    for (const stream of atServer) {
+      stream.listen(new Seen());
+      stream.pause();
+    }
+    // What fits into the windows goes first.
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const before = process.cpuUsage();
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1_000).toBeLessThan(200);
+  }, 20_000);
+
   test("a stream nobody reads is held back or failed alone, within a bound", async () => {
     const { server, atClient } = await connect(engine);
     const stuck = opened(server);

@@ -7,6 +7,14 @@ export const EXPECT_MS = 5_000;
 /** Requests that wait for tunnels to come back; further ones are answered at once. */
 export const MAX_WAITING = 10_000;
 
+/**
+ * A connection that has just registered gets the first requests that waited this much later, in ms, and further ones
+ * bit by bit: until its connector has read the answer to its registration, it takes few.
+ */
+export const WAKE_AFTER_MS = 50;
+const WAKE_EVERY_MS = 20;
+const WAKE_AT_ONCE = 200;
+
 interface Waiter {
   readonly tell: (returned: boolean) => void;
   readonly cancelTimer: CancelTimer;
@@ -20,6 +28,7 @@ export class Absences implements TunnelWatcher {
   readonly #clock: Clock;
   readonly #startedUntilMs: number;
   readonly #sinceMs = new Map<TunnelId, number>();
+  readonly #served = new Set<TunnelId>();
   readonly #waiters = new Map<TunnelId, Set<Waiter>>();
   #waiting = 0;
 
@@ -31,14 +40,27 @@ export class Absences implements TunnelWatcher {
 
   onServed(tunnel: TunnelId): void {
     this.#sinceMs.delete(tunnel);
-    const waiters = this.#waiters.get(tunnel);
-    if (waiters === undefined) return;
-    this.#waiters.delete(tunnel);
-    for (const waiter of waiters) this.#settle(waiter, true);
+    this.#served.add(tunnel);
+    if (this.#waiters.has(tunnel)) this.#wakeLater(tunnel, WAKE_AFTER_MS);
   }
 
   onAbsent(tunnel: TunnelId): void {
+    this.#served.delete(tunnel);
     if (!this.#sinceMs.has(tunnel)) this.#sinceMs.set(tunnel, this.#clock.nowMs());
+  }
+
+  #wakeLater(tunnel: TunnelId, afterMs: number): void {
+    this.#clock.after(afterMs, () => this.#wake(tunnel), { background: true });
+  }
+
+  #wake(tunnel: TunnelId): void {
+    const waiters = this.#waiters.get(tunnel);
+    if (waiters === undefined || this.#sinceMs.has(tunnel)) return;
+    const woken = [...waiters].slice(0, WAKE_AT_ONCE);
+    for (const waiter of woken) waiters.delete(waiter);
+    if (waiters.size === 0) this.#waiters.delete(tunnel);
+    else this.#wakeLater(tunnel, WAKE_EVERY_MS);
+    for (const waiter of woken) this.#settle(waiter, true);
   }
 
   /** True while a request for this tunnel may wait. */
@@ -60,7 +82,8 @@ export class Absences implements TunnelWatcher {
     };
     const cancelTimer = this.#clock.after(this.#leftMs(tunnel), () => {
       leave();
-      this.#settle(waiter, false);
+      // Its turn among the woken may only not have come yet.
+      this.#settle(waiter, this.#served.has(tunnel));
     });
     const waiter: Waiter = { tell, cancelTimer };
     waiters.add(waiter);

@@ -8,13 +8,14 @@ import type { RawHeaders } from "../../wire/headers.ts";
 import type { LiveConnection, Registry } from "../registry.ts";
 import type { Store } from "../store/port.ts";
 import { Absences } from "./absences.ts";
+import { MAX_REPLAY_BYTES, ReplayBudget, ReplayBuffer } from "./replay-buffer.ts";
 import { SilenceWatch, type Waiting } from "./silence-watch.ts";
 
-/** Request body kept so that a request can go to another connection, in bytes. A longer one stays where it is. */
-export const MAX_REPLAY_BYTES = 64 * 1024;
 /** Connections one request is offered to. */
 export const MAX_TRIES = 4;
 
+const NO_BYTES = new Uint8Array(0);
+const NO_ROOM = new TunnelError("stream.limit", "Too many requests wait for their tunnels");
 const ABSENT = new TunnelError("stream.refused", "The tunnel has no connection", { retry: "elsewhere" });
 const SILENCE = new TunnelError("session.lost", "The connector is silent");
 
@@ -51,6 +52,7 @@ export class Dispatcher {
   readonly #log: Logger;
   readonly #watch: SilenceWatch;
   readonly #absences: Absences;
+  readonly #budget = new ReplayBudget();
 
   /** `startGraceMs`: how long after now tunnels that never connected are waited for. @default 0 */
   constructor(deps: { store: Store; registry: Registry; clock: Clock; log: Logger; startGraceMs?: number }) {
@@ -83,7 +85,7 @@ export class Dispatcher {
    */
   open(tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents): Dispatch {
     const attempt = new Attempt(
-      { registry: this.#registry, watch: this.#watch, absences: this.#absences },
+      { registry: this.#registry, watch: this.#watch, absences: this.#absences, budget: this.#budget },
       tunnelId,
       request,
       events,
@@ -103,8 +105,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   readonly #tried: LiveConnection[] = [];
   #channel: ByteChannel | undefined;
   /** What was written so far, for another connection; undefined once it is too much. */
-  #kept: Uint8Array[] | undefined = [];
-  #keptBytes = 0;
+  #kept: ReplayBuffer | undefined;
   #ended: RawHeaders | undefined;
   #answered = false;
   #paused = false;
@@ -115,7 +116,12 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   #stopWaiting: (() => void) | undefined;
 
   constructor(
-    deps: { readonly registry: Registry; readonly watch: SilenceWatch; readonly absences: Absences },
+    deps: {
+      readonly registry: Registry;
+      readonly watch: SilenceWatch;
+      readonly absences: Absences;
+      readonly budget: ReplayBudget;
+    },
     tunnelId: TunnelId,
     request: StreamRequest,
     events: DispatchEvents,
@@ -123,6 +129,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     this.#registry = deps.registry;
     this.#watch = deps.watch;
     this.#absences = deps.absences;
+    this.#kept = new ReplayBuffer(deps.budget);
     this.#tunnelId = tunnelId;
     this.#request = request;
     this.#events = events;
@@ -144,9 +151,9 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     const channel = live.session.open(this.#request, this);
     this.#channel = channel;
     if (this.#paused) channel.pause();
-    let room = true;
-    for (const chunk of this.#kept ?? []) room = channel.write(chunk);
-    if (this.#keptBytes > MAX_REPLAY_BYTES) this.#kept = undefined;
+    const kept = this.#kept?.bytes ?? NO_BYTES;
+    const room = kept.length === 0 || channel.write(kept);
+    if (kept.length > MAX_REPLAY_BYTES) this.#forgetBody();
     if (this.#ended !== undefined) channel.end(this.#ended);
     else if (this.#mayBeHeld && room) this.#events.onDrain();
   }
@@ -155,10 +162,11 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     this.#channel = undefined;
     const fail = (): void => {
       this.#over = true;
+      this.#forgetBody();
       this.#events.onClose(failure ?? ABSENT);
     };
     this.#stopWaiting =
-      this.#tried.length < MAX_TRIES
+      this.#tried.length < MAX_TRIES && !this.#registry.serves(this.#tunnelId)
         ? this.#absences.wait(this.#tunnelId, (returned) => {
             this.#stopWaiting = undefined;
             if (returned) this.next(failure);
@@ -170,18 +178,20 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   }
 
   write(chunk: Uint8Array): boolean {
-    if (this.#kept !== undefined) {
-      this.#keptBytes += chunk.length;
-      const isTooMuch = this.#keptBytes > MAX_REPLAY_BYTES;
-      if (this.#channel === undefined) {
-        // Without a connection this is the only place for it.
-        this.#kept.push(chunk);
-        return !isTooMuch;
-      }
-      if (this.#answered || isTooMuch) this.#kept = undefined;
-      else this.#kept.push(chunk);
-    }
-    return this.#channel?.write(chunk) ?? true;
+    if (this.#channel === undefined) return this.#keepWhileWaiting(chunk);
+    if (this.#kept?.append(chunk) === false) this.#forgetBody();
+    return this.#channel.write(chunk);
+  }
+
+  /** Without a connection the buffer is the only place for it; one chunk more than the limit may be under way. */
+  #keepWhileWaiting(chunk: Uint8Array): boolean {
+    if (this.#over || this.#kept === undefined) return true;
+    if (this.#kept.append(chunk, this.#kept.length <= MAX_REPLAY_BYTES)) return this.#kept.length <= MAX_REPLAY_BYTES;
+    this.#over = true;
+    this.#stopWaiting?.();
+    this.#forgetBody();
+    queueMicrotask(() => this.#events.onClose(NO_ROOM));
+    return true;
   }
 
   end(trailers: RawHeaders): void {
@@ -193,6 +203,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   abort(error: TunnelError): void {
     this.#over = true;
     this.#stopWaiting?.();
+    this.#forgetBody();
     this.#channel?.abort(error);
   }
 
@@ -217,7 +228,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
       live.failures = 0;
       this.#watch.remove(live, this);
     }
-    this.#kept = undefined;
+    this.#forgetBody();
     this.#events.onResponse(response);
   }
 
@@ -248,7 +259,15 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     // What the visitor gave up says nothing about the connection.
     if (error !== undefined && !this.#answered && !this.#over && live !== undefined) live.failures += 1;
     if (error !== undefined && !this.#over && this.#mayRepeat(error)) this.next(error);
-    else this.#events.onClose(error);
+    else {
+      this.#forgetBody();
+      this.#events.onClose(error);
+    }
+  }
+
+  #forgetBody(): void {
+    this.#kept?.release();
+    this.#kept = undefined;
   }
 
   #forget(): void {

@@ -14,10 +14,18 @@ export interface Waiting {
 }
 
 interface Watched {
+  /** Since when each waits, in ms; the newest last. */
   readonly waiting: Map<Waiting, number>;
+  /** When the newest began to wait, in ms. */
+  newestMs: number;
   /** When the sign of life was asked for that is still owed, in ms. */
   askedAtMs: number | undefined;
+  /** Looks since then that came in time: this process standing still is no silence of its connectors. */
+  looks: number;
 }
+
+/** A link whose requests have waited long is asked at least this often, in ms. */
+const ASK_EVERY_MS = 1_000;
 
 /**
  * Notices within a second that a connector died without a word, while requests wait for it: most deaths show as
@@ -28,6 +36,7 @@ export class SilenceWatch {
   readonly #registry: Registry;
   readonly #watched = new Map<LiveConnection, Watched>();
   #timer: CancelTimer | undefined;
+  #dueAtMs = 0;
 
   constructor(deps: { readonly clock: Clock; readonly registry: Registry }) {
     this.#clock = deps.clock;
@@ -37,11 +46,12 @@ export class SilenceWatch {
   add(live: LiveConnection, waiting: Waiting): void {
     let watched = this.#watched.get(live);
     if (watched === undefined) {
-      watched = { waiting: new Map(), askedAtMs: undefined };
+      watched = { waiting: new Map(), newestMs: 0, askedAtMs: undefined, looks: 0 };
       this.#watched.set(live, watched);
     }
-    watched.waiting.set(waiting, this.#clock.nowMs());
-    this.#timer ??= this.#clock.after(LOOK_MS, () => this.#look(), { background: true });
+    watched.newestMs = this.#clock.nowMs();
+    watched.waiting.set(waiting, watched.newestMs);
+    if (this.#timer === undefined) this.#lookSoon();
   }
 
   remove(live: LiveConnection, waiting: Waiting): void {
@@ -55,8 +65,14 @@ export class SilenceWatch {
   #look(): void {
     this.#timer = undefined;
     const nowMs = this.#clock.nowMs();
-    for (const [live, watched] of [...this.#watched]) this.#lookAt(live, watched, nowMs);
-    if (this.#watched.size > 0) this.#timer = this.#clock.after(LOOK_MS, () => this.#look(), { background: true });
+    const isLate = nowMs - this.#dueAtMs > LOOK_MS;
+    for (const [live, watched] of [...this.#watched]) if (!isLate) this.#lookAt(live, watched, nowMs);
+    if (this.#watched.size > 0) this.#lookSoon();
+  }
+
+  #lookSoon(): void {
+    this.#dueAtMs = this.#clock.nowMs() + LOOK_MS;
+    this.#timer = this.#clock.after(LOOK_MS, () => this.#look(), { background: true });
   }
 
   /** What killed one connection of a connector has mostly killed the others; one that lives says so when asked. */
@@ -72,13 +88,19 @@ export class SilenceWatch {
     const { session } = live;
     if (watched.askedAtMs !== undefined && session.lastReceivedAtMs >= watched.askedAtMs) watched.askedAtMs = undefined;
     if (watched.askedAtMs === undefined) {
+      // A request that has just been sent must not wait for a dead link; one that takes long has shown that it lives.
+      const ageMs = nowMs - watched.newestMs;
+      const quietMs = Math.min(ASK_EVERY_MS, Math.max(LOOK_MS / 2, ageMs / 4));
       const [oldestMs = nowMs] = watched.waiting.values();
-      if (nowMs - Math.max(session.lastReceivedAtMs, oldestMs) < LOOK_MS / 2) return;
+      if (nowMs - Math.max(session.lastReceivedAtMs, oldestMs) < quietMs) return;
       watched.askedAtMs = nowMs;
+      watched.looks = 0;
       session.ping().catch(() => {});
       return;
     }
-    if (nowMs - watched.askedAtMs < Math.max(SUSPECT_AFTER_MS, ROUND_TRIPS * (live.rttMs ?? 0))) return;
+    watched.looks += 1;
+    const patienceMs = Math.max(SUSPECT_AFTER_MS, ROUND_TRIPS * (live.rttMs ?? 0));
+    if (watched.looks * LOOK_MS < patienceMs || nowMs - watched.askedAtMs < patienceMs) return;
     this.#suspect(live, nowMs);
     for (const waiting of [...watched.waiting.keys()]) waiting.onSilence();
   }

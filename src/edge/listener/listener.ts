@@ -2,6 +2,7 @@ import type { Clock } from "../../core/clock.ts";
 import { TunnelError } from "../../core/errors.ts";
 import { listen } from "../../net/listen.ts";
 import type { Listener } from "../../net/sockets.ts";
+import { ipGroup } from "../../wire/ip-bytes.ts";
 import type { Dispatcher } from "../dispatcher/dispatcher.ts";
 import type { RequestPolicy } from "./request-policy.ts";
 import { Visitor } from "./visitor.ts";
@@ -53,9 +54,10 @@ export async function startPublicListener(options: {
 
   const onGone = (connection: Visitor): void => {
     open.delete(connection);
-    const left = (perIp.get(connection.ip) ?? 1) - 1;
-    if (left === 0) perIp.delete(connection.ip);
-    else perIp.set(connection.ip, left);
+    const group = ipGroup(connection.ip);
+    const left = (perIp.get(group) ?? 1) - 1;
+    if (left === 0) perIp.delete(group);
+    else perIp.set(group, left);
     if (closing && open.size === 0) idle();
   };
   const socket: Listener = await listen({
@@ -63,13 +65,14 @@ export async function startPublicListener(options: {
     port: options.port,
     maxConnections: MAX_VISITOR_CONNECTIONS,
     onConnection: (connection) => {
-      const fromIp = perIp.get(connection.remoteIp) ?? 0;
+      const group = ipGroup(connection.remoteIp);
+      const fromIp = perIp.get(group) ?? 0;
       if (fromIp >= MAX_VISITOR_CONNECTIONS_PER_IP) {
         connection.channel.abort(new TunnelError("stream.limit", "Too many connections from one address"));
         return;
       }
       counters.connections += 1;
-      perIp.set(connection.remoteIp, fromIp + 1);
+      perIp.set(group, fromIp + 1);
       open.add(new Visitor(connection, deps, onGone));
     },
   });

@@ -2,6 +2,7 @@ import { TunnelError } from "../../core/errors.ts";
 import { NO_TRAILERS } from "../../net/channel.ts";
 import type { StreamResponse } from "../../transport/port.ts";
 import { stripHopByHop } from "../../wire/h1/hop-by-hop.ts";
+import { MAX_INFORMATIONAL } from "../../wire/h1/limits.ts";
 import { isTrailerAllowed } from "../../wire/h1/trailers.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import type { Dispatch, DispatchEvents } from "../dispatcher/dispatcher.ts";
@@ -86,6 +87,7 @@ export class VisitorExchange implements DispatchEvents {
   #dispatchOver = false;
   #continueSent = false;
   #retries = 0;
+  #informational = 0;
   #status: number | undefined;
   /** The answer has no body to pass on. */
   #bodyless = false;
@@ -204,6 +206,9 @@ export class VisitorExchange implements DispatchEvents {
 
   onInformational(status: number, headers: RawHeaders): void {
     if (this.#finished || this.answered || (status === 100 && this.#continueSent)) return;
+    // They help a visitor who reads them; nobody depends on one.
+    this.#informational += 1;
+    if (this.#visitorFull || this.#informational > MAX_INFORMATIONAL) return;
     this.#writer.inform(status, stripHopByHop(headers));
   }
 

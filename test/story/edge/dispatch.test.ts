@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { TunnelError } from "../../../src/core/errors.ts";
-import { EXPECT_MS } from "../../../src/edge/dispatcher/absences.ts";
+import { EXPECT_MS, WAKE_AFTER_MS } from "../../../src/edge/dispatcher/absences.ts";
 import type { IncomingStream } from "../../../src/transport/port.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 import type { RawVisitor } from "./raw-visitor.ts";
@@ -194,6 +194,7 @@ test("a request waits for a tunnel that was here a moment ago, with its body, an
   const got = exchange(visitor, "/wait", "POST", "hello");
   await pollUntil(() => edge.listener.counters.requests === 1, { what: "the request" });
   edge.connect(1);
+  await edge.clock.advance(WAKE_AFTER_MS);
   expect(await got).toStartWith("HTTP/1.1 200 ");
   expect(bodies).toEqual(["hello"]);
 });

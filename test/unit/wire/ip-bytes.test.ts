@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { formatIp, ipToBytes } from "../../../src/wire/ip-bytes.ts";
+import { formatIp, ipGroup, ipToBytes } from "../../../src/wire/ip-bytes.ts";
 import { hex } from "./vectors.ts";
 
 describe("IP addresses in registrations", () => {
@@ -44,4 +44,11 @@ describe("IP addresses in registrations", () => {
     expect(formatIp(Uint8Array.of(10, 0, 0, 1))).toBe("10.0.0.1");
     expect(formatIp(new Uint8Array(5))).toBeUndefined();
   });
+});
+
+test("limits count IPv6 by its network and IPv4 by its address", () => {
+  expect(ipGroup("2001:db8:0:1::5")).toBe(ipGroup("2001:db8::1:ffff:0:0:9"));
+  expect(ipGroup("2001:db8:0:1::5")).not.toBe(ipGroup("2001:db8:0:2::5"));
+  expect(ipGroup("192.0.2.1")).not.toBe(ipGroup("192.0.2.2"));
+  expect(ipGroup("::ffff:192.0.2.1")).not.toBe(ipGroup("::ffff:192.0.2.2"));
 });

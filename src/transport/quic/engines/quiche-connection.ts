@@ -35,6 +35,8 @@ const MAX_RECENT = 1_024;
 /** Bound on sending what is still queued and waiting for its acknowledgement, in ms; a dead peer is noticed sooner. */
 const CLOSE_GENTLY_MS = 30_000;
 const MAX_PENDING_PINGS = 8;
+/** Blocked streams tried in one turn, so that thousands of slow readers do not slow down a fast one. */
+const RETRIES_PER_TURN = 64;
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -58,6 +60,10 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   #events: QuicConnectionEvents | undefined;
   readonly #streams = new Map<number, QuicheStream>();
   #busy = new Set<QuicheStream>();
+  /** Streams with something to write that the peer gave no credit for, the one that waited longest first. */
+  readonly #blocked = new Set<QuicheStream>();
+  /** How many of them to try since the last packet, which may have brought credit. */
+  #toRetry = 0;
   #afterPackets: (() => void)[] = [];
   #nextId: number;
   #slab = new Uint8Array(SLAB_BYTES);
@@ -178,6 +184,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   forget(stream: QuicheStream, abandoned: boolean): void {
     this.#streams.delete(stream.id);
+    this.#blocked.delete(stream);
     if (abandoned) {
       if (this.#abandoned.length >= MAX_ABANDONED) this.#abandoned.shift();
       this.#abandoned.push({ id: stream.id, atMs: this.#endpoint.clock.nowMs(), tries: 0 });
@@ -185,6 +192,10 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     }
     this.#recent[this.#recentAt] = stream.id;
     this.#recentAt = (this.#recentAt + 1) % MAX_RECENT;
+  }
+
+  sendNow(): void {
+    if (this.#closed === undefined) this.#writePackets();
   }
 
   afterPackets(action: () => void): void {
@@ -226,6 +237,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     }
     this.lastReceivedAtMs = this.#endpoint.clock.nowMs();
     this.#receivedSinceSweep = true;
+    this.#toRetry = this.#blocked.size;
     this.#endpoint.schedule(this);
   }
 
@@ -257,7 +269,8 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       this.#readDatagrams();
       this.#flushWrites();
       if (this.#pings.length > 0) this.#settlePings();
-      if (this.#receivedSinceSweep) this.#sweepSoon();
+      // The control stream alone needs no look.
+      if (this.#receivedSinceSweep && this.#streams.size > 1) this.#sweepSoon();
       if (this.#gentleUntilMs !== undefined) this.#closeWhenAcknowledged();
     }
     this.#sendPackets();
@@ -294,15 +307,36 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   }
 
   #flushWrites(): void {
-    if (this.#busy.size === 0) return;
-    const busy = this.#busy;
-    this.#busy = new Set();
-    for (const stream of busy) if (stream.flush()) this.#busy.add(stream);
+    if (this.#busy.size > 0) {
+      const busy = this.#busy;
+      this.#busy = new Set();
+      for (const stream of busy) this.#flush(stream);
+    }
+    let left = Math.min(this.#toRetry, RETRIES_PER_TURN);
+    this.#toRetry -= left;
+    for (const stream of this.#blocked) {
+      if (left === 0) break;
+      left -= 1;
+      this.#flush(stream);
+    }
+    if (this.#toRetry > 0) this.#endpoint.schedule(this);
+  }
+
+  #flush(stream: QuicheStream): void {
+    this.#blocked.delete(stream);
+    if (stream.flush()) this.#blocked.add(stream);
   }
 
   #sendPackets(): void {
-    const { slots } = this.#endpoint;
     if (!this.#endpoint.writable) return;
+    if (this.#writePackets()) this.#endpoint.schedule(this);
+    else this.#packetsWereSent();
+  }
+
+  /** True = there may be more to send. */
+  #writePackets(): boolean {
+    const { slots } = this.#endpoint;
+    if (!this.#endpoint.writable) return true;
     const packets: PacketList = [];
     for (const slot of slots) {
       const sent = this.#nextPacket(slot);
@@ -310,8 +344,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       packets.push(sent === slot.length ? slot : slot.subarray(0, sent), this.remotePort, this.remoteIp);
     }
     if (packets.length > 0) this.#endpoint.send(packets);
-    if (packets.length === slots.length * 3) this.#endpoint.schedule(this);
-    else this.#packetsWereSent();
+    return packets.length === slots.length * 3;
   }
 
   #packetsWereSent(): void {
@@ -371,6 +404,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     for (const stream of this.#streams.values()) stream.lose(error);
     this.#streams.clear();
     this.#busy.clear();
+    this.#blocked.clear();
     for (const ping of this.#pings) ping.reject(error);
     this.#pings = [];
     events.onClosed(close);
@@ -402,6 +436,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   #onTimer(): void {
     this.#timer = undefined;
     if (this.native.timeout() === 0) this.native.onTimeout();
+    this.#toRetry = this.#blocked.size;
     this.turn();
   }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../../core/clock.ts";
+import { ipGroup } from "../../../wire/ip-bytes.ts";
 import {
   encodeVersionNegotiation,
   isLongHeader,
@@ -134,14 +135,15 @@ class Listener implements QuicListener {
   }
 
   #accept(header: LongHeader, bytes: Uint8Array, port: number, ip: string): void {
-    const fromIp = this.#handshakesByIp.get(ip) ?? 0;
+    const group = ipGroup(ip);
+    const fromIp = this.#handshakesByIp.get(group) ?? 0;
     if (this.#routes.size >= this.#options.maxConnections) return;
     if (this.#handshakes >= MAX_HANDSHAKES || fromIp >= MAX_HANDSHAKES_PER_IP) return;
     let scid: Uint8Array = randomBytes(CID_BYTES);
     let originalDcid: Uint8Array | null = null;
     if (header.token.length > 0) {
       // A token that is not ours may be left from an edge that stood here before: such a client starts anew.
-      originalDcid = this.#tokens.open(header.token, ip, port, this.#clock.wallMs()) ?? null;
+      originalDcid = this.#tokens.open(header.token, header.dcid, ip, port, this.#clock.wallMs()) ?? null;
       if (originalDcid !== null) scid = header.dcid.slice();
     }
     if (originalDcid === null && this.#handshakes >= RETRY_FROM_HANDSHAKES) {
@@ -169,7 +171,7 @@ class Listener implements QuicListener {
     this.#byFirstId.set(route.firstId, route);
     this.#routes.set(connection, route);
     this.#handshakes += 1;
-    this.#handshakesByIp.set(ip, fromIp + 1);
+    this.#handshakesByIp.set(group, fromIp + 1);
     this.#clock.after(HANDSHAKE_TIMEOUT_MS, () => route.handshaking && connection.abandonAll(), { background: true });
     connection.receive(bytes, port);
   }
@@ -181,7 +183,7 @@ class Listener implements QuicListener {
   }
 
   #sendRetry(header: LongHeader, scid: Uint8Array, port: number, ip: string): void {
-    const token = this.#tokens.make(header.dcid, ip, port, this.#clock.wallMs());
+    const token = this.#tokens.make(header.dcid, scid, ip, port, this.#clock.wallMs());
     const packet = new Uint8Array(MIN_INITIAL_BYTES);
     const length = this.#addon.retry(header.scid, header.dcid, scid, token, QUIC_V1, packet);
     this.#endpoint.send([packet.subarray(0, length), port, ip]);
@@ -191,10 +193,10 @@ class Listener implements QuicListener {
     if (!route.handshaking) return;
     route.handshaking = false;
     this.#handshakes -= 1;
-    const ip = route.connection.remoteIp;
-    const left = (this.#handshakesByIp.get(ip) ?? 1) - 1;
-    if (left === 0) this.#handshakesByIp.delete(ip);
-    else this.#handshakesByIp.set(ip, left);
+    const group = ipGroup(route.connection.remoteIp);
+    const left = (this.#handshakesByIp.get(group) ?? 1) - 1;
+    if (left === 0) this.#handshakesByIp.delete(group);
+    else this.#handshakesByIp.set(group, left);
   }
 
   #released(connection: QuicheConnection): void {

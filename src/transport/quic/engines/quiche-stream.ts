@@ -15,6 +15,11 @@ export interface StreamOwner {
    * they have not seen (DECISIONS.md), which visitors could make us send.
    */
   afterPackets(action: () => void): void;
+  /**
+   * Sends what the library has, now. It forgets a stream whose data is all acknowledged and whose other direction is
+   * over, also while a FIN without data has yet to be sent: the peer would wait for it for ever (DECISIONS.md).
+   */
+  sendNow(): void;
   /** Room of at least `READ_BYTES` to read into, and what of it was used. */
   readSpace(): Uint8Array;
   readUsed(bytes: number): void;
@@ -170,6 +175,7 @@ export class QuicheStream implements QuicStream {
       this.#tellStopped();
       return false;
     }
+    if (this.#sendOver) return false;
     if (this.#expected) return this.#head < this.#queue.length || this.#finWanted;
     while (this.#head < this.#queue.length) {
       const chunk = this.#queue[this.#head] as Uint8Array;
@@ -230,11 +236,13 @@ export class QuicheStream implements QuicStream {
       this.#owner.wake(this);
       return 0;
     }
-    this.#owner.wake(this);
     const taken = sent ?? 0;
+    // Nothing taken: there is nothing to send before the peer gives credit, which comes in a packet.
+    if (taken > 0 || (fin && sent !== null)) this.#owner.wake(this);
     if (fin && taken === chunk.length && sent !== null) {
       this.#sendOver = true;
       this.#dropQueue();
+      if (taken === 0) this.#owner.sendNow();
       this.#closeIfOver();
     }
     return taken;

@@ -16,28 +16,32 @@ export class RetryTokens {
     this.#key = key;
   }
 
-  make(originalDcid: Uint8Array, ip: string, port: number, nowMs: number): Uint8Array {
+  make(originalDcid: Uint8Array, newScid: Uint8Array, ip: string, port: number, nowMs: number): Uint8Array {
     const body = new Uint8Array(TIME_BYTES + originalDcid.length);
     new DataView(body.buffer).setUint32(0, Math.floor(nowMs / 1000));
     body.set(originalDcid, TIME_BYTES);
     const token = new Uint8Array(body.length + MAC_BYTES);
     token.set(body);
-    token.set(this.#mac(body, ip, port), body.length);
+    token.set(this.#mac(body, newScid, ip, port), body.length);
     return token;
   }
 
-  /** The connection id the client chose first; undefined for a token that is not ours, old, or from elsewhere. */
-  open(token: Uint8Array, ip: string, port: number, nowMs: number): Uint8Array | undefined {
+  /**
+   * The connection id the client chose first; undefined for a token that is not ours, old, from elsewhere, or not with
+   * the id that the Retry packet gave: clients must not choose ids of ours.
+   */
+  open(token: Uint8Array, usedDcid: Uint8Array, ip: string, port: number, nowMs: number): Uint8Array | undefined {
     const bodyBytes = token.length - MAC_BYTES;
     if (bodyBytes < TIME_BYTES) return undefined;
     const body = token.subarray(0, bodyBytes);
-    if (!timingSafeEqual(this.#mac(body, ip, port), token.subarray(bodyBytes))) return undefined;
+    if (!timingSafeEqual(this.#mac(body, usedDcid, ip, port), token.subarray(bodyBytes))) return undefined;
     const madeAtS = new DataView(body.buffer, body.byteOffset).getUint32(0);
     const ageS = Math.floor(nowMs / 1000) - madeAtS;
     return ageS >= 0 && ageS <= LIFETIME_S ? body.slice(TIME_BYTES) : undefined;
   }
 
-  #mac(body: Uint8Array, ip: string, port: number): Uint8Array {
-    return createHmac("sha256", this.#key).update(`${ip} ${port} `).update(body).digest().subarray(0, MAC_BYTES);
+  #mac(body: Uint8Array, connectionId: Uint8Array, ip: string, port: number): Uint8Array {
+    const id = Buffer.from(connectionId).toString("hex");
+    return createHmac("sha256", this.#key).update(`${ip} ${port} ${id} `).update(body).digest().subarray(0, MAC_BYTES);
   }
 }
