@@ -37,6 +37,11 @@ export const FAR_MS = 20;
 /** Running requests that a near connection may have more than a far one before the far one gets the next. */
 export const FAR_HANDICAP = 4;
 
+/** A connection is stale when another one was heard from this much later, in ms. */
+export const STALE_MS = 300;
+/** Running requests that a fresh connection may have more than a stale one before that gets what cannot be repeated. */
+const STALE_HANDICAP = 100;
+
 /** Is told of tunnels that come and go. Must not throw. */
 export interface TunnelWatcher {
   /** A connection that takes requests was admitted. */
@@ -134,20 +139,26 @@ export class Registry {
   /**
    * The connection for the next request, of those that take new ones and were not tried yet: the fewest running
    * requests, where far connectors count as busier than near ones, and among equals a different one each time. Ones
-   * that are silent or failed their last requests come last. Undefined when there is none.
+   * that are silent or failed their last requests come last. `careful`: the request cannot be repeated, so connections
+   * that were heard from less lately than others come behind these. Undefined when there is none.
    */
-  choose(tunnel: TunnelId, tried: readonly LiveConnection[]): LiveConnection | undefined {
+  choose(tunnel: TunnelId, tried: readonly LiveConnection[], careful = false): LiveConnection | undefined {
     const candidates = this.#tunnels.get(tunnel);
     if (candidates === undefined) return undefined;
     this.#turn = (this.#turn + 1) % 0x4000_0000;
     let nearestMs = Number.POSITIVE_INFINITY;
-    for (const { rttMs } of candidates) if (rttMs !== undefined && rttMs < nearestMs) nearestMs = rttMs;
+    let freshMs = Number.NEGATIVE_INFINITY;
+    for (const { rttMs, session } of candidates) {
+      if (rttMs !== undefined && rttMs < nearestMs) nearestMs = rttMs;
+      if (careful) freshMs = Math.max(freshMs, session.lastReceivedAtMs - STALE_MS);
+    }
     let best: LiveConnection | undefined;
     let least = Number.POSITIVE_INFINITY;
     for (let i = 0; i < candidates.length; i++) {
       const candidate = candidates[(i + this.#turn) % candidates.length] as LiveConnection;
       if (candidate.draining || tried.includes(candidate)) continue;
-      const load = candidate.session.streamCount + penalty(candidate, nearestMs);
+      const stale = candidate.session.lastReceivedAtMs < freshMs ? STALE_HANDICAP : 0;
+      const load = candidate.session.streamCount + penalty(candidate, nearestMs) + stale;
       if (load < least) {
         best = candidate;
         least = load;

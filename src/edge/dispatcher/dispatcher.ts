@@ -137,7 +137,9 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
 
   /** Tries the next connection; `failure` is why the one before did not take the request. */
   next(failure: TunnelError | undefined): void {
-    const live = this.#tried.length < MAX_TRIES ? this.#registry.choose(this.#tunnelId, this.#tried) : undefined;
+    const careful = !IDEMPOTENT.has(this.#request.method) || this.#request.kind !== "http";
+    const live =
+      this.#tried.length < MAX_TRIES ? this.#registry.choose(this.#tunnelId, this.#tried, careful) : undefined;
     if (live === undefined) {
       this.#waitOrFail(failure);
       return;
