@@ -602,8 +602,14 @@ class Draft {
   #moveAway(index: number): void {
     const state = this.#plan.slots[index]?.state;
     if (state?.kind !== "serving" || state.successor !== undefined) return;
-    const address = chooseAddress(this.#plan.book, { taken: this.#taken() }, this.#now);
+    const address = this.#addressAwayFrom(state.attempt.address);
     if (address !== undefined) this.#move(index, address, this.#transportFor(index));
+  }
+
+  /** A free address of another edge. */
+  #addressAwayFrom({ host, port }: EdgeAddress): EdgeAddress | undefined {
+    const same = this.#plan.book.addresses.filter((other) => other.host === host && other.port === port);
+    return chooseAddress(this.#plan.book, { taken: [...this.#taken(), ...same] }, this.#now);
   }
 
   #newAttempt(connIndex: number, address: EdgeAddress, transport: number): Attempt {
@@ -655,14 +661,14 @@ class Draft {
 
   /** What should move, and from when on; nothing while something moves. */
   #moves(): readonly Move[] {
-    const { slots, scores, book, moveFromMs } = this.#plan;
+    const { slots, scores, moveFromMs } = this.#plan;
     if (slots.some(({ state }) => state.kind === "serving" && state.successor !== undefined)) return [];
     const moves: Move[] = [];
     slots.forEach(({ state }, slot) => {
       if (state.kind !== "serving") return;
       const { attempt, sinceMs } = state;
       if (state.leaving) {
-        if (chooseAddress(book, { taken: this.#taken() }, this.#now) !== undefined) {
+        if (this.#addressAwayFrom(attempt.address) !== undefined) {
           moves.push({ kind: "leave", slot, fromMs: moveFromMs });
         }
       } else if (attempt.transport > 0) {

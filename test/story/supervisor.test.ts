@@ -256,6 +256,16 @@ test("an edge that leaves is left for another one before it goes", async () => {
   expect([world.usable.length, world.cut]).toEqual([4, 0]);
 });
 
+test("an edge that leaves is not left for itself", async () => {
+  const world = await started({
+    addresses: [{ host: "e1" }, { host: "e2" }, { host: "e1" }, { host: "e2" }, { host: "e1" }],
+  });
+  const before = world.dials;
+  world.leave("e1");
+  await world.clock.advance(MINUTE);
+  expect([world.dials - before, world.usable.length]).toEqual([0, 4]);
+});
+
 test("a stop ends everything, whatever state it is in", async () => {
   for (const behaviour of ["serves", "dark", "mute", "refuses-tcp"] as const) {
     const world = new EdgeWorld({ addresses: FOUR });
