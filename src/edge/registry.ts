@@ -38,7 +38,7 @@ export const FAR_MS = 20;
 export const FAR_HANDICAP = 4;
 
 /** A connection is stale when another one was heard from this much later, in ms. */
-export const STALE_MS = 300;
+export const STALE_MS = 100;
 /** Running requests that a fresh connection may have more than a stale one before that gets what cannot be repeated. */
 const STALE_HANDICAP = 100;
 
