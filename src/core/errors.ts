@@ -24,13 +24,20 @@ export type ErrorCode =
   | "origin.dial"
   | "origin.tls"
   | "origin.timeout"
+  // It has the request and gives no answer in the time that `responseHeaderTimeout` allows.
+  | "origin.slow"
+  // `maxConnections` are in use, and nobody left in time.
+  | "origin.busy"
   | "origin.reset"
   | "origin.malformed"
   | "origin.truncated"
   | "origin.unsupported"
+  // The rule's own settings forbid it: the visitor gets 403.
+  | "origin.forbidden"
   // A visitor's request.
   | "request.malformed"
   | "request.length"
+  | "request.too-large"
   // Sockets and files of our own.
   | "dial.failed"
   | "dial.tls"

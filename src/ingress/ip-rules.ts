@@ -1,5 +1,6 @@
 import { nearest } from "../core/nearest.ts";
-import { parseCidr } from "../wire/cidr.ts";
+import { type Cidr, cidrContains, parseCidr } from "../wire/cidr.ts";
+import { ipToBytes } from "../wire/ip-bytes.ts";
 import { didYouMean, type IssueList, type IssuePath } from "./issue.ts";
 
 /** One line of the list of addresses that a bastion or a SOCKS proxy may reach; the first that fits decides. */
@@ -54,4 +55,35 @@ function parseIpRule(entry: unknown, at: IssuePath, issues: IssueList): IpRule |
 
 function isPort(value: unknown): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_PORT;
+}
+
+/** Says what the rules say about an address and port; undefined = no rule is about it. */
+export type IpDecision = (ip: string, port: number) => "allow" | "deny" | undefined;
+
+/** Bits that an IPv4 address has in front of it in its mapped form. */
+const MAPPED_BITS = 96;
+
+/**
+ * Makes the rules ready to ask; the first that fits decides (surface: section 11). IPv4 addresses, mapped ones too, are
+ * only in IPv4 blocks: `::/0` is about IPv6 alone, as it is to cloudflared.
+ */
+export function compileIpRules(rules: readonly IpRule[]): IpDecision {
+  const compiled = rules.flatMap((rule) => {
+    const block = parseCidr(rule.prefix);
+    return block === undefined ? [] : [{ block, ports: new Set(rule.ports), allow: rule.allow }];
+  });
+  return (ip, port) => {
+    const hit = compiled.find(({ block, ports }) => (ports.size === 0 || ports.has(port)) && blockHas(block, ip));
+    return hit === undefined ? undefined : hit.allow ? "allow" : "deny";
+  };
+}
+
+/** True when the address lies in the block and is of its family. */
+export function blockHas(block: Cidr, ip: string): boolean {
+  return cidrContains(block, ip) && (block.bits >= MAPPED_BITS || !isIpv4(ip));
+}
+
+function isIpv4(ip: string): boolean {
+  const bytes = ipToBytes(ip);
+  return bytes.length === 16 && bytes[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((b) => b === 0);
 }

@@ -224,15 +224,23 @@ export function dialBun(address: DialAddress, options: DialOptions): Promise<Con
         const keepAliveMs = options.keepAliveMs ?? 30_000;
         if (keepAliveMs > 0) socket.setKeepAlive(true, keepAliveMs);
       }
-      finish(adopt(socket));
+      const connection = adopt(socket);
+      if (options.prelude !== undefined) {
+        connection.channel.write(options.prelude({ ip: connection.remoteIp, port: connection.remotePort }));
+      }
+      finish(connection);
     };
     const tls = options.tls;
     const handlers = {
       ...HANDLERS,
       open(socket: Bun.Socket<Holder>): void {
         opened = socket;
-        if (settled) socket.terminate();
-        else if (tls === undefined) ready(socket);
+        if (settled) {
+          socket.terminate();
+          return;
+        }
+        options.onConnected?.();
+        if (tls === undefined) ready(socket);
       },
       handshake(socket: Bun.Socket<Holder>, _authorized: boolean, error: Error | null): void {
         if (error !== null && error !== undefined && tls?.verify !== false) fail(error, "tls");
@@ -252,6 +260,7 @@ export function dialBun(address: DialAddress, options: DialOptions): Promise<Con
               serverName: tls.serverName,
               rejectUnauthorized: tls.verify !== false,
               ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+              ...(tls.cert === undefined ? {} : { cert: tls.cert, key: tls.key }),
               ...(tls.alpn === undefined ? {} : { ALPNProtocols: alpnList(tls.alpn) }),
             },
           };

@@ -7,9 +7,10 @@ import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
  * Rejects with `dial.failed`, `dial.tls` or `aborted`.
  */
 export function dial(address: DialAddress, options: DialOptions = {}): Promise<Connection> {
-  // Bun's own sockets cannot put TLS on a connection that has already carried the proxy's conversation, and do not
-  // let us choose where to dial from.
-  return typeof Bun === "undefined" || options.proxy !== undefined || options.localAddress !== undefined
+  // Bun's own sockets cannot put TLS on a connection that has already carried the proxy's conversation or a prelude,
+  // and do not let us choose where to dial from.
+  const tlsOnTop = options.proxy !== undefined || (options.prelude !== undefined && options.tls !== undefined);
+  return typeof Bun === "undefined" || tlsOnTop || options.localAddress !== undefined
     ? dialNode(address, options)
     : dialBun(address, options);
 }

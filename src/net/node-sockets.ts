@@ -126,6 +126,9 @@ class DialAttempt {
     const keepAliveMs = this.#options.keepAliveMs ?? 30_000;
     if (keepAliveMs > 0) plain.setKeepAlive(true, keepAliveMs);
     if (proxy !== undefined && !("path" in this.#address)) await this.#passProxy(plain, proxy, this.#address);
+    this.#options.onConnected?.();
+    const { prelude } = this.#options;
+    if (prelude !== undefined) plain.write(prelude({ ip: plain.remoteAddress ?? "", port: plain.remotePort ?? 0 }));
     if (secure === undefined) {
       plain.off("error", onError);
       return adopt(plain, plain);
@@ -136,6 +139,7 @@ class DialAttempt {
       servername: secure.serverName,
       rejectUnauthorized: secure.verify !== false,
       ...(secure.ca === undefined ? {} : { ca: secure.ca }),
+      ...(secure.cert === undefined || secure.key === undefined ? {} : { cert: secure.cert, key: secure.key }),
       ...(secure.alpn === undefined ? {} : { ALPNProtocols: [...secure.alpn] }),
     });
     socket.on("error", onError);

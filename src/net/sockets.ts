@@ -21,6 +21,9 @@ export interface DialTls {
   readonly ca?: string | undefined;
   /** False accepts any certificate. @default true */
   readonly verify?: boolean;
+  /** Our own certificate chain and its key, PEM, for peers that ask who we are; both or neither. */
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
   /** Protocols to offer (ALPN), the dearest first; absent = none. */
   readonly alpn?: readonly string[] | undefined;
 }
@@ -36,6 +39,13 @@ export interface DialOptions {
   readonly localAddress?: string | undefined;
   /** Idle time before the system probes a silent peer, in ms; 0 = off. @default 30_000 */
   readonly keepAliveMs?: number;
+  /**
+   * Makes bytes to send first, in clear text even where TLS follows: a PROXY protocol header. It is told whom the
+   * connection reached; `ip` is empty on a unix socket.
+   */
+  readonly prelude?: ((peer: { readonly ip: string; readonly port: number }) => Uint8Array) | undefined;
+  /** The peer took the connection; TLS, where asked for, comes after this. */
+  readonly onConnected?: (() => void) | undefined;
 }
 
 /** Where to dial: a host (name or literal address) and port, or a unix socket path. */

@@ -6,6 +6,7 @@ import { createMemoryChannelPair } from "../../src/net/memory-channel.ts";
 import { dialNode, listenNode } from "../../src/net/node-sockets.ts";
 import { pipe } from "../../src/net/pipe.ts";
 import type { Connection, DialAddress, DialOptions, Listener, ListenOptions } from "../../src/net/sockets.ts";
+import { WebSocketChannel } from "../../src/net/websocket-channel.ts";
 import { makeTestCertificate, type TestCertificate } from "../support/certificate.ts";
 
 const MIB = 1024 * 1024;
@@ -49,6 +50,16 @@ function sockets(name: string, dial: Dial, listen: Listen, secure: boolean): Kin
   };
 }
 
+function inWebSocket(name: string, carriers: () => Promise<[ByteChannel, ByteChannel]>): Kind {
+  return {
+    name,
+    pair: async () => {
+      const [a, b] = await carriers();
+      return [new WebSocketChannel(a, { role: "client" }), new WebSocketChannel(b, { role: "server" })];
+    },
+  };
+}
+
 const listenBunLater: Listen = (options) => listenBun(options);
 
 const KINDS: Kind[] = [
@@ -58,6 +69,8 @@ const KINDS: Kind[] = [
   sockets("node TCP", dialNode, listenNode, false),
   sockets("node TLS", dialNode, listenNode, true),
   sockets("node TLS to Bun TLS", dialNode, listenBunLater, true),
+  inWebSocket("WebSocket in memory", () => Promise.resolve(createMemoryChannelPair())),
+  inWebSocket("WebSocket on Bun TCP", sockets("", dialBun, listenBunLater, false).pair),
 ];
 
 describe.each(KINDS)("channel contract: $name", ({ pair }) => {

@@ -36,10 +36,11 @@ const EDGE_FIELDS: ReadonlySet<string> = new Set([
   "x-real-ip",
 ]);
 const EDGE_PREFIX = "cf-";
-/** What a visitor shows to an application behind Access. */
+/** What a visitor shows to an application behind Access, and where it asks a bastion to go (protocol: section 9). */
 const VISITOR_FIELDS: ReadonlySet<string> = new Set([
   "cf-access-client-id",
   "cf-access-client-secret",
+  "cf-access-jump-destination",
   "cf-access-token",
 ]);
 
