@@ -16,6 +16,8 @@ export interface Context {
   readonly note: (text: string) => void;
   /** Aborts at the first SIGINT or SIGTERM: end in good order. The second ends the process. */
   readonly stop: AbortSignal;
+  /** Tells of each SIGHUP until the function it gives is called; where nobody listens, the signal ends the process. */
+  readonly onHangup?: (listener: () => void) => () => void;
 }
 
 /** What carries a command out; loaded when it is called for, so that `--version` stays quick. */

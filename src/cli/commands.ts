@@ -1,4 +1,14 @@
 import { RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
+import {
+  ACCESS_CURL_FLAGS,
+  ACCESS_FLAGS,
+  ACCESS_FORWARD_FLAGS,
+  ACCESS_LOGIN_FLAGS,
+  ACCESS_SSH_CONFIG_FLAGS,
+  ACCESS_SSH_GEN_FLAGS,
+  ACCESS_TCP_FLAGS,
+  ACCESS_TOKEN_FLAGS,
+} from "./access-flags.ts";
 import type { Command } from "./command.ts";
 import { ADVERTISE_FLAG, EDGE_RUN_FLAGS, STATE_DIR_FLAG, UP_FLAGS } from "./edge-flags.ts";
 
@@ -20,6 +30,17 @@ const ingress: Command = {
       usage: "URL",
       examples: ["culvert tunnel --config config.yml ingress rule https://app.example.com/login"],
       load: async () => ({ run: (await import("./tunnel-ingress.ts")).rule }),
+    },
+    {
+      name: "explain",
+      summary: "Say which rule takes a URL, why no earlier one does, and what its service gets",
+      usage: "URL",
+      examples: [
+        "culvert tunnel --config config.yml ingress explain https://app.example.com/login",
+        "culvert tunnel --config config.yml ingress explain --json app.example.com/login",
+      ],
+      flags: [JSON_FLAG],
+      load: async () => await import("./ingress-explain.ts"),
     },
   ],
 };
@@ -98,6 +119,81 @@ const edge: Command = {
   ],
 };
 
+/** One command under four names, as cloudflared has it. */
+function stream(name: string, what: string, examples: readonly string[]): Command {
+  return {
+    name,
+    summary: `Reach ${what} through a tunnel`,
+    usage: "[HOST:PORT]",
+    description: `Reaches ${what} through a tunnel: on a local port with --url, else on standard input and output.`,
+    examples,
+    flags: ACCESS_TCP_FLAGS,
+    load: async () => await import("./access-tcp.ts"),
+  };
+}
+
+const access: Command = {
+  name: "access",
+  summary: "Reach services behind a tunnel from this machine",
+  flags: ACCESS_FLAGS,
+  children: [
+    stream("tcp", "a TCP service", ["culvert access tcp --hostname db.example.com --url 127.0.0.1:5432"]),
+    stream("ssh", "an SSH server", [
+      "culvert access ssh --hostname ssh.example.com",
+      "culvert access ssh --hostname bastion.example.com --destination 10.0.0.5:22",
+    ]),
+    stream("rdp", "a remote desktop", ["culvert access rdp --hostname pc.example.com --url 127.0.0.1:3389"]),
+    stream("smb", "a file server", ["culvert access smb --hostname files.example.com --url 127.0.0.1:8445"]),
+    {
+      name: "forward",
+      summary: "Forward several local ports in one process",
+      description:
+        "Forwards the local ports that a file lists, each entry with hostname, url (HOST:PORT here), destination, headers, serviceTokenID and serviceTokenSecret. The forwarders of cloudflared's service file are read as well.",
+      examples: ["culvert access forward --config forwards.yml"],
+      flags: ACCESS_FORWARD_FLAGS,
+      load: async () => await import("./access-forward.ts"),
+    },
+    {
+      name: "login",
+      summary: "Log in to an application behind Access",
+      usage: "URL",
+      examples: ["culvert access login https://app.example.com"],
+      flags: ACCESS_LOGIN_FLAGS,
+      load: async () => ({ run: (await import("./access-login.ts")).login }),
+    },
+    {
+      name: "token",
+      summary: "Print the stored token of an application",
+      usage: "[URL]",
+      examples: ["culvert access token --app https://app.example.com"],
+      flags: ACCESS_TOKEN_FLAGS,
+      load: async () => ({ run: (await import("./access-login.ts")).token }),
+    },
+    {
+      name: "curl",
+      summary: "Run curl with the token of an application",
+      usage: "URL [-- CURL-ARGUMENTS]",
+      examples: ["culvert access curl https://app.example.com/api -- --silent --head"],
+      flags: ACCESS_CURL_FLAGS,
+      load: async () => ({ run: (await import("./access-login.ts")).curl }),
+    },
+    {
+      name: "ssh-config",
+      summary: "Print what belongs into ~/.ssh/config",
+      examples: ["culvert access ssh-config --hostname ssh.example.com"],
+      flags: ACCESS_SSH_CONFIG_FLAGS,
+      load: async () => ({ run: (await import("./access-ssh.ts")).config }),
+    },
+    {
+      name: "ssh-gen",
+      summary: "Get a short-lived SSH certificate",
+      hidden: true,
+      flags: ACCESS_SSH_GEN_FLAGS,
+      load: async () => ({ run: (await import("./access-ssh.ts")).gen }),
+    },
+  ],
+};
+
 /** Every command there is. */
 export const ROOT: Command = {
   name: "culvert",
@@ -118,6 +214,9 @@ export const ROOT: Command = {
     },
     tunnel,
     edge,
+    access,
+    // cloudflared's other name for it.
+    { ...access, name: "forward", hidden: true },
     {
       name: "version",
       summary: "Print the version",
