@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
+import { isatty } from "node:tty";
 import type { Context } from "./cli/command.ts";
 import { EXIT } from "./cli/command.ts";
 import { ROOT } from "./cli/commands.ts";
@@ -31,6 +32,21 @@ function stopOnSignals(): AbortSignal {
   return stop.signal;
 }
 
+/**
+ * SIGHUP asks to read the configuration again, or says that the terminal we run in has closed: then we end as at
+ * SIGTERM, since nobody would know of a tunnel that goes on.
+ */
+function onHangup(listener: () => void): () => void {
+  if (process.platform === "win32") return () => {};
+  const inTerminal = isatty(process.stderr.fd);
+  const onSignal = (): void => {
+    if (inTerminal && !isatty(process.stderr.fd)) process.kill(process.pid, "SIGTERM");
+    else listener();
+  };
+  process.on("SIGHUP", onSignal);
+  return () => process.off("SIGHUP", onSignal);
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   const parsed = parseArguments(ROOT, argv);
   switch (parsed.kind) {
@@ -58,6 +74,7 @@ async function main(argv: readonly string[]): Promise<number> {
         print,
         note,
         stop: stopOnSignals(),
+        onHangup,
       };
       const command = await parsed.path.at(-1)?.load?.();
       try {

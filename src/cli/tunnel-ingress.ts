@@ -21,22 +21,10 @@ export function validate(context: Context): Promise<number> {
 
 /** `culvert tunnel ingress rule URL`: says which rule takes a URL. */
 export function rule(context: Context): Promise<number> {
-  const text = context.positionals[0];
-  const url = text === undefined ? null : URL.parse(text.includes("://") ? text : `http://${text}`);
-  if (text === undefined || url === null || context.positionals.length > 1) {
-    const usage = { usage: true, command: "culvert tunnel ingress rule" };
-    return Promise.resolve(reportFailure(context, ["Give one URL, such as https://app.example.com/path"], usage));
-  }
-  const loaded = load(context);
-  if (typeof loaded === "number") return Promise.resolve(loaded);
-  if (loaded.rules === undefined) {
-    return Promise.resolve(reportFailure(context, loaded.problems, { usage: false, command: "" }));
-  }
-  context.print(`Using rules from ${loaded.file.path}`);
-  // The URL object would resolve dot segments; the rules see what a visitor sends.
-  const target =
-    /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*([^#]*)/i.exec(text.includes("://") ? text : `http://${text}`)?.[1] ?? "";
-  const match = matchRule(loaded.rules, url.host, target.startsWith("/") ? target : `/${target}`);
+  const asked = readQuestion(context, "rule");
+  if (typeof asked === "number") return Promise.resolve(asked);
+  context.print(`Using rules from ${asked.file.path}`);
+  const match = matchRule(asked.rules, asked.host, asked.target);
   if (match.kind === "ambiguous-path") {
     context.print("No rule: the path's dot segments could reach another rule, so the request is refused with 400");
     return Promise.resolve(EXIT.ok);
@@ -47,6 +35,34 @@ export function rule(context: Context): Promise<number> {
   if (path !== undefined) context.print(`\tpath: ${path.source}`);
   context.print(`\tservice: ${formatService(service)}`);
   return Promise.resolve(EXIT.ok);
+}
+
+/** A request, and the rules that are asked about it. */
+export interface Question {
+  readonly file: FileValues;
+  readonly rules: IngressRules;
+  /** With its port, if it has one. */
+  readonly host: string;
+  /** Raw path and query. */
+  readonly target: string;
+}
+
+/** Reads the URL and the rules that a command is about; an exit code when that fails, which has been told then. */
+export function readQuestion(context: Context, command: string): Question | number {
+  const text = context.positionals[0];
+  const whole = text?.includes("://") === true ? text : `http://${text}`;
+  const url = URL.parse(whole);
+  if (text === undefined || url === null || context.positionals.length > 1) {
+    const usage = { usage: true, command: `culvert tunnel ingress ${command}` };
+    return reportFailure(context, ["Give one URL, such as https://app.example.com/path"], usage);
+  }
+  const loaded = load(context);
+  if (typeof loaded === "number") return loaded;
+  if (loaded.rules === undefined) return reportFailure(context, loaded.problems, { usage: false, command: "" });
+  // The URL object would resolve dot segments; the rules see what a visitor sends.
+  const target = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*([^#]*)/i.exec(whole)?.[1] ?? "";
+  const { file, rules } = loaded;
+  return { file, rules, host: url.host, target: target.startsWith("/") ? target : `/${target}` };
 }
 
 function load(context: Context): { file: FileValues; rules: IngressRules | undefined; problems: string[] } | number {

@@ -5,17 +5,19 @@ import { startConnector } from "../connector/connector.ts";
 import { createSystemDns } from "../connector/discovery/dns.ts";
 import { createFindAddresses, maxConnections } from "../connector/edges.ts";
 import { goArch } from "../connector/identity.ts";
-import { createRoutes } from "../connector/routes.ts";
+import { LiveRoutes } from "../connector/live-routes.ts";
+import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectorId } from "../core/ids.ts";
-import { createLogger, type Logger } from "../core/log.ts";
+import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import { TRANSPORTS } from "../transport/index.ts";
 import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
+import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 
 /** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
 const CLOUDFLARE_EDGE = { host: "region1.v2.argotunnel.com", port: 7844 } as const;
@@ -28,26 +30,38 @@ export async function run(context: Context): Promise<number> {
     return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel run" });
   }
   const { config } = built;
+  let logLevel = config.logLevel;
   const log = createLogger({
-    level: config.logLevel,
+    level: () => logLevel,
     format: config.logFormat,
     wallMs: systemClock.wallMs,
     write: context.note,
   });
   for (const warning of built.warnings) log.warn(warning);
   try {
-    return await serve(context, config, log);
+    return await serve(context, config, log, (level) => {
+      logLevel = level;
+    });
   } catch (error) {
+    if (error instanceof RoutesError) {
+      return reportFailure(context, placeProblems(error.problems, config), { usage: false, command: "" });
+    }
     return reportError(context, error);
   }
 }
 
-async function serve(context: Context, config: RunConfig, log: Logger): Promise<number> {
+async function serve(
+  context: Context,
+  config: RunConfig,
+  log: Logger,
+  setLogLevel: (level: LogLevel) => void,
+): Promise<number> {
   const connectorId = newConnectorId();
-  const routes = createRoutes(config.rules, {
+  const routes = new LiveRoutes(config.rules, {
     clock: systemClock,
     tags: [["ID", connectorId], ...config.tags],
     readFile: (path) => context.host.readFile(path),
+    log,
   });
   log.info(`Starting tunnel tunnelID=${config.tunnelId}`);
   log.info(`Version ${VERSION} (${goArch(process.platform, process.arch)})`);
@@ -78,7 +92,7 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
     isProxied,
   });
   if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
-  const connector = await startConnector(
+  const starting = startConnector(
     {
       identity: { accountTag: config.accountTag, tunnelId: config.tunnelId, tunnelSecret: config.tunnelSecret },
       connectorId,
@@ -105,14 +119,21 @@ async function serve(context: Context, config: RunConfig, log: Logger): Promise<
     },
     { clock: systemClock, random: systemRandom, log },
   );
-  context.stop.addEventListener("abort", () => {
-    log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
-    connector.stop();
-  });
-  if (context.stop.aborted) connector.stop();
-  const { pidFile } = config;
-  if (pidFile !== undefined) void connector.ready.then(() => writePid(pidFile, log));
-  const end = await connector.finished;
+  const stopReloading = reloadOnChange(context, config, { connector: starting, clock: systemClock, log, setLogLevel });
+  let end: SlotEnd | undefined;
+  try {
+    const connector = await starting;
+    context.stop.addEventListener("abort", () => {
+      log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
+      connector.stop();
+    });
+    if (context.stop.aborted) connector.stop();
+    const { pidFile } = config;
+    if (pidFile !== undefined) void connector.ready.then(() => writePid(pidFile, log));
+    end = await connector.finished;
+  } finally {
+    stopReloading();
+  }
   if (end === undefined) return EXIT.ok;
   context.note(`culvert: ${explain(end)}`);
   return EXIT.failed;

@@ -3,7 +3,7 @@ import { request } from "node:http";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { type Connector, startConnector } from "../connector/connector.ts";
-import { createRoutes } from "../connector/routes.ts";
+import { LiveRoutes } from "../connector/live-routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import { newConnectorId, newTunnelId } from "../core/ids.ts";
@@ -162,7 +162,7 @@ async function connect(
       findAddresses: () => Promise.resolve(addressesOf(address)),
       target: ({ host, port }) => ({ host, port, ca }),
       transports: [http2],
-      routes: createRoutes(singleRule(options.service), {
+      routes: new LiveRoutes(singleRule(options.service), {
         clock: systemClock,
         tags: [["ID", connectorId]],
         readFile: () => "",

@@ -18,13 +18,6 @@ import { type FileValues, type ShownValue, Values } from "./values.ts";
 const MAX_GRACE_PERIOD_MS = 180_000;
 /** Connections one tunnel may have at an edge; more could not register. */
 const MAX_HA_CONNECTIONS = 100;
-/** Settings that are read and that no service of this release looks at. */
-const IDLE_SETTINGS = [
-  "noHappyEyeballs",
-  "matchSNItoHost",
-  "disableChunkedEncoding",
-  "proxyType",
-] as const satisfies readonly (keyof OriginSettings)[];
 
 export type Protocol = "auto" | "quic" | "http2";
 
@@ -62,8 +55,10 @@ export interface RunConfig {
   readonly pidFile: string | undefined;
   readonly tags: ReadonlyArray<readonly [name: string, value: string]>;
   readonly rules: IngressRules;
-  /** Where the rules come from, for the log. */
+  /** Where the rules come from, for the log: the path of the file, or what else. */
   readonly rulesFrom: string;
+  /** The config file as it was read; undefined = there is none. */
+  readonly file: FileValues | undefined;
   /** What somebody set, and where, for the log; secrets are masked. */
   readonly settings: readonly ShownValue[];
 }
@@ -90,6 +85,24 @@ export function buildRunConfig(
   return config === undefined || errors.length > 0
     ? { kind: "failed", usage, errors, warnings }
     : { kind: "ok", config: Object.freeze(config), warnings };
+}
+
+/** What of a configuration takes effect while the connector runs. */
+export type Reloadable = Pick<RunConfig, "rules" | "rulesFrom" | "logLevel" | "file">;
+
+/** Reads again what may change during a run; credentials and the like are not looked at. */
+export function readReloadable(
+  host: Host,
+  args: ReadonlyMap<string, readonly string[]>,
+):
+  | { readonly kind: "ok"; readonly config: Reloadable; readonly warnings: readonly string[] }
+  | { readonly kind: "failed"; readonly errors: readonly string[]; readonly warnings: readonly string[] } {
+  const builder = new Builder(host, args, []);
+  const config = builder.reloadable();
+  const { errors, warnings } = builder;
+  return config === undefined || errors.length > 0
+    ? { kind: "failed", errors, warnings }
+    : { kind: "ok", config, warnings };
 }
 
 class Builder {
@@ -165,8 +178,16 @@ class Builder {
       tags: this.#tags(),
       rules: rules.rules,
       rulesFrom: rules.from,
+      file: this.#file,
       settings: values.shown(),
     };
+  }
+
+  reloadable(): Reloadable | undefined {
+    if (this.errors.length > 0) return undefined;
+    const logLevel = this.#choice("loglevel", LOG_LEVELS);
+    const rules = this.#rules();
+    return rules === undefined ? undefined : { rules: rules.rules, rulesFrom: rules.from, logLevel, file: this.#file };
   }
 
   /** cloudflared would do something on these. */
@@ -181,10 +202,6 @@ class Builder {
   }
 
   #warnOfIdle(rules: IngressRules): void {
-    for (const key of IDLE_SETTINGS) {
-      const set = rules.rules.some((rule) => rule.settings[key] !== DEFAULT_ORIGIN_SETTINGS[key]);
-      if (set) this.warnings.push(`"${key}" is not acted on by this release`);
-    }
     const wanting = rules.rules.filter((rule) => rule.settings.http2Origin === true).map((rule) => rule.service.kind);
     const plain = wanting.some((kind) => kind === "http" || kind === "unix");
     if (plain && !wanting.some((kind) => kind === "https" || kind === "unix+tls")) {
@@ -388,7 +405,7 @@ class Builder {
   #fileSettings(): OriginSettings | undefined {
     const issues = new IssueList(this.#file?.locate);
     const raw = this.#file?.top["originRequest"];
-    const context = { issues, durations: "text", enforces: new Set<never>() } as const;
+    const context = { issues, durations: "text" } as const;
     const settings = parseOriginSettings(raw, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
     this.#issues(issues.issues, this.#file?.path);
     return issues.failed ? undefined : settings;

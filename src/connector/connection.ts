@@ -7,6 +7,7 @@ import type { SlotEnd } from "../supervisor/plan.ts";
 import type { Connect, SlotConnection } from "../supervisor/runner.ts";
 import type { ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
 import type { ConnectorInfo, TunnelIdentity } from "./identity.ts";
+import type { LiveConfiguration } from "./live-configuration.ts";
 
 /** How long an edge may take to open the control stream after the TLS handshake, in ms. */
 const CONTROL_TIMEOUT_MS = 5_000;
@@ -46,8 +47,8 @@ export interface ConnectionDeps {
   readonly gracePeriodMs: number;
   /** Serves visitors' streams. */
   readonly proxy: (stream: IncomingStream) => void;
-  /** What the edge is told about the local configuration, as JSON; slot 0 reports it. */
-  readonly localConfiguration: () => string;
+  /** Takes what edges push; slot 0 reports this machine's rules. */
+  readonly configuration: LiveConfiguration;
   readonly observer: {
     registered(connIndex: number, location: string, protocol: string): void;
     unregistered(connIndex: number): void;
@@ -161,6 +162,7 @@ class ConnectionLife implements SlotConnection {
     onLeaving: () => void,
   ): Promise<SlotEnd> {
     const { identity, info, rpcTimeoutMs, clock } = this.#deps;
+    session.onConfiguration((update) => this.#deps.configuration.applyRemote(update));
     const client = new RegistrationClient(await this.#controlOf(session), { clock });
     const result = await client.register(
       {
@@ -187,7 +189,7 @@ class ConnectionLife implements SlotConnection {
     this.#deps.observer.registered(this.#connIndex, result.location, session.protocol);
     session.serve(this.#deps.proxy);
     onRegistered();
-    if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfiguration(client);
+    if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfigurations(session, client);
     // Without its control stream a connection cannot be told of anything any more: another one takes its place first.
     void client.closed.then(async () => {
       onLeaving();
@@ -212,9 +214,31 @@ class ConnectionLife implements SlotConnection {
     }
   }
 
-  #reportConfiguration(client: RegistrationClient): void {
-    client
-      .updateLocalConfiguration(this.#deps.localConfiguration(), { signal: this.#cancelled.signal })
+  /** Once now, and again after each change for as long as the connection lives. */
+  #reportConfigurations(session: ConnectorSession, client: RegistrationClient): void {
+    let busy = false;
+    let again = false;
+    const report = async (): Promise<void> => {
+      again = true;
+      if (busy) return;
+      busy = true;
+      // Changes that come faster than the edge answers are told in one.
+      while (again) {
+        again = false;
+        await this.#reportConfiguration(client);
+      }
+      busy = false;
+    };
+    void report();
+    const forget = this.#deps.configuration.onLocalChange(() => void report());
+    void session.closed.then(forget);
+  }
+
+  async #reportConfiguration(client: RegistrationClient): Promise<void> {
+    const config = this.#deps.configuration.describeLocal();
+    if (config === undefined) return;
+    await client
+      .updateLocalConfiguration(config, { signal: this.#cancelled.signal })
       .catch((error: unknown) => this.#log.debug("Local configuration was not reported", { error: describe(error) }));
   }
 

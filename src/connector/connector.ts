@@ -2,6 +2,7 @@ import type { Clock, Random } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
+import type { IngressRules } from "../ingress/rules.ts";
 import { createConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsServer, startMetricsServer } from "../ops/metrics-server.ts";
 import { createProxy } from "../proxy/proxy.ts";
@@ -18,10 +19,12 @@ import {
 import { createConnect } from "./connection.ts";
 import type { FindAddresses } from "./edges.ts";
 import { goArch, type TunnelIdentity } from "./identity.ts";
-import type { RouteTable } from "./routes.ts";
+import { LiveConfiguration, type LocalResult } from "./live-configuration.ts";
+import type { LiveRoutes } from "./live-routes.ts";
 
 /** Features every connector of ours announces (protocol: section 4.8). */
 const FEATURES = [
+  "allow_remote_config",
   "serialized_headers",
   "support_quic_eof",
   FEATURE_HEADER_CASE,
@@ -37,7 +40,7 @@ export interface ConnectorOptions {
   readonly target: (address: EdgeAddress) => DialTarget;
   /** The preferred one first; more than one = falls back and returns. */
   readonly transports: readonly Transport[];
-  readonly routes: RouteTable;
+  readonly routes: LiveRoutes;
   /** Connections wanted; as many as there are edge addresses at most. */
   readonly haConnections: number;
   /** Fewer, where the edge was given by hand; undefined = no limit. */
@@ -69,6 +72,13 @@ export interface Connector {
   readonly ready: Promise<void>;
   /** `host:port` of the metrics server; undefined when it is off. */
   readonly metricsAddress: string | undefined;
+  /**
+   * Puts other rules of this machine to work, all or none, without touching a request that runs. The edge is told of
+   * them. Rejects with `stream.limit` when too many changes wait.
+   */
+  replaceRules(rules: IngressRules): Promise<LocalResult>;
+  /** Counts rules that were refused before they could be given to `replaceRules`. */
+  rulesRefused(): void;
   /** Unregisters, lets running requests finish, ends. */
   stop(): void;
   /** Ends now. */
@@ -85,6 +95,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
   /** Connections by index: while one gives way to another, both may have the same. */
   const live = new Map<number, number>();
   const ready = Promise.withResolvers<void>();
+  const configuration = new LiveConfiguration(options.routes, { log, observer: metrics });
   await options.routes.start();
 
   const [preferred] = options.transports;
@@ -108,6 +119,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
         connectorId: options.connectorId,
         readyConnections: () => live.size,
         quickTunnelHostname: "",
+        configuration: () => configuration.describe(),
       },
       options.metrics,
     );
@@ -142,7 +154,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       rpcTimeoutMs: options.rpcTimeoutMs,
       gracePeriodMs: options.gracePeriodMs,
       proxy: createProxy({ route: options.routes.route, log, observer: metrics }),
-      localConfiguration: () => options.routes.describe(),
+      configuration,
       observer: {
         registered: (connIndex, location, protocol) => {
           tellProtocol(protocol);
@@ -167,6 +179,8 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
   return {
     ready: ready.promise,
     metricsAddress: server?.address,
+    replaceRules: (rules) => configuration.applyLocal(rules),
+    rulesRefused: () => metrics.configured("refused", undefined),
     stop: () => supervisor.stop(),
     stopNow: () => supervisor.stopNow(),
     finished: supervisor.finished.then(async (end) => {

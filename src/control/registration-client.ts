@@ -2,6 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import type { ConnectionId, ConnectorId, TunnelId } from "../core/ids.ts";
 import type { ByteChannel } from "../net/channel.ts";
+import { openRpc } from "../transport/rpc-channel.ts";
 import { ipToBytes } from "../wire/ip-bytes.ts";
 import type { RpcCloseReason, RpcConnection } from "../wire/rpc/connection.ts";
 import type { Outcome, RemoteCapability } from "../wire/rpc/questions.ts";
@@ -14,7 +15,6 @@ import {
 } from "../wire/schema/registration-server.ts";
 import type { Method } from "../wire/schema/shared.ts";
 import { type Refusal, readRefusal } from "./refusal.ts";
-import { openRpc } from "./rpc-channel.ts";
 
 /** Time an edge has for one answer, as cloudflared's `--rpc-timeout`. */
 export const RPC_TIMEOUT_MS = 5_000;

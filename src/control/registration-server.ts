@@ -1,6 +1,7 @@
 import type { CancelTimer, Clock } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import type { ByteChannel } from "../net/channel.ts";
+import { openRpc } from "../transport/rpc-channel.ts";
 import type { RpcCloseReason, RpcConnection } from "../wire/rpc/connection.ts";
 import { handleMethod, type MethodHandler, type Responder } from "../wire/rpc/method-handler.ts";
 import {
@@ -12,7 +13,6 @@ import {
 } from "../wire/schema/registration-server.ts";
 import { type Refusal, writeRefusal } from "./refusal.ts";
 import type { Registered } from "./registration-client.ts";
-import { openRpc } from "./rpc-channel.ts";
 
 /** Time a connection has to register after its control stream opened. */
 export const REGISTRATION_DEADLINE_MS = 10_000;

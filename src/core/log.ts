@@ -35,21 +35,24 @@ export type LogFormat = "default" | "json";
  * `default`: `2006-01-02T15:04:05Z INF message key=value`; `json`: one object with level, time, message, fields.
  */
 export function createLogger(options: {
-  level: LogLevel;
+  /** A function = asked for each line, so that the level can change. */
+  level: LogLevel | (() => LogLevel);
   format: LogFormat;
   wallMs: () => number;
   write: (line: string) => void;
 }): Logger {
-  const threshold = LOG_LEVELS.indexOf(options.level);
+  const { level } = options;
+  const fixed = typeof level === "function" ? undefined : LOG_LEVELS.indexOf(level);
+  const threshold = (): number => fixed ?? LOG_LEVELS.indexOf((level as () => LogLevel)());
   const render = options.format === "json" ? renderJson : renderConsole;
 
   const make = (base: LogFields): Logger => {
     const emit = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
-      if (LOG_LEVELS.indexOf(level) < threshold) return;
+      if (LOG_LEVELS.indexOf(level) < threshold()) return;
       options.write(render(level, options.wallMs(), message, fields === undefined ? base : { ...base, ...fields }));
     };
     return {
-      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold,
+      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold(),
       debug: (message, fields) => emit("debug", message, fields),
       info: (message, fields) => emit("info", message, fields),
       warn: (message, fields) => emit("warn", message, fields),

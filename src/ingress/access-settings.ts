@@ -11,9 +11,28 @@ export interface AccessSettings {
   readonly audTag: readonly string[];
   /** `fed` for the FedRAMP environment, else empty. */
   readonly environment: string;
+  /**
+   * Our own: where the keys are instead of at the team's domain, such as an edge of ours; the URL's origin is the issuer
+   * then. Empty = the team's.
+   */
+  readonly certsUrl: string;
 }
 
-export const NO_ACCESS: AccessSettings = { required: false, teamName: "", audTag: [], environment: "" };
+export const NO_ACCESS: AccessSettings = { required: false, teamName: "", audTag: [], environment: "", certsUrl: "" };
+
+const LOOPBACK = /^(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])$/;
+const PATH_OF_CERTS = "/cdn-cgi/access/certs";
+
+/** Where the keys are and who signs with them (surface: section 11); undefined = nobody is named. */
+export function accessAuthority(
+  settings: AccessSettings,
+): { readonly issuer: string; readonly certsUrl: string } | undefined {
+  if (settings.certsUrl !== "") return { issuer: new URL(settings.certsUrl).origin, certsUrl: settings.certsUrl };
+  if (settings.teamName === "") return undefined;
+  const domain = settings.environment === "fed" ? "fed.cloudflareaccess.com" : "cloudflareaccess.com";
+  const issuer = `https://${settings.teamName}.${domain}`;
+  return { issuer, certsUrl: `${issuer}${PATH_OF_CERTS}` };
+}
 
 const KEYS = Object.keys(NO_ACCESS);
 
@@ -32,7 +51,7 @@ export function parseAccess(raw: unknown, at: IssuePath, issues: IssueList): Acc
     wrong = true;
     issues.error(key === "" ? at : [...at, key], message);
   };
-  const text = (key: "teamName" | "environment"): string => {
+  const text = (key: "teamName" | "environment" | "certsUrl"): string => {
     const value = map[key] ?? "";
     if (typeof value === "string") return value;
     refuse(key, `"${key}" must be a text`);
@@ -48,10 +67,24 @@ export function parseAccess(raw: unknown, at: IssuePath, issues: IssueList): Acc
     teamName: text("teamName"),
     audTag: tags,
     environment: text("environment"),
+    certsUrl: text("certsUrl"),
   };
+  if (settings.certsUrl !== "" && !isSafeUrl(settings.certsUrl)) {
+    refuse("certsUrl", '"certsUrl" must be a URL with https, or with http to this machine');
+  }
+  if (settings.teamName !== "" && !/^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/i.test(settings.teamName)) {
+    refuse("teamName", '"teamName" must be the name in front of .cloudflareaccess.com');
+  }
   // Without a team there is no issuer to believe, so a required check could only be wrong.
-  if (settings.required && tags.length > 0 && settings.teamName === "") {
+  if (settings.required && tags.length > 0 && settings.teamName === "" && settings.certsUrl === "") {
     refuse("", '"access" is required and has an audTag, so it needs a teamName too');
   }
   return wrong ? undefined : settings;
+}
+
+/** Keys that anybody on the way could change are none. */
+function isSafeUrl(text: string): boolean {
+  const url = URL.parse(text);
+  if (url === null || url.username !== "" || url.password !== "") return false;
+  return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
 }

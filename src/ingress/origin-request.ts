@@ -3,9 +3,11 @@ import { nearest } from "../core/nearest.ts";
 import { type AccessSettings, NO_ACCESS, parseAccess } from "./access-settings.ts";
 import { type IpRule, parseIpRules } from "./ip-rules.ts";
 import { didYouMean, type IssueList, type IssuePath } from "./issue.ts";
+import { type PathRewriteSettings, parsePathPrefix, parsePathRewrite } from "./path-rewrite.ts";
 
 /** More idle connections than a machine has ports for are a typing error. */
 const MAX_IDLE_CONNECTIONS = 65_535;
+const MAX_CONNECTIONS = 65_535;
 
 /** How a service is talked to; every key of `originRequest` (surface: section 11). Durations in ms. */
 export interface OriginSettings {
@@ -32,6 +34,18 @@ export interface OriginSettings {
   readonly proxyType: string;
   readonly ipRules: readonly IpRule[];
   readonly access: AccessSettings;
+  /** Those from here on are our own. PEM files with which we prove who we are to a service with TLS; both or neither. */
+  readonly clientCert: string;
+  readonly clientKey: string;
+  /** Header in front of each connection that names the visitor; empty = none. */
+  readonly proxyProtocol: "" | "v1" | "v2";
+  /** Connections at once; 0 = no bound. Requests beyond it wait, within bounds. */
+  readonly maxConnections: number;
+  /** From the end of the request to the head of the answer; 0 = for ever. */
+  readonly responseHeaderTimeout: number;
+  /** Path to take away in front of a request's; empty = none. */
+  readonly pathPrefixStrip: string;
+  readonly pathRewrite: PathRewriteSettings | undefined;
 }
 
 export const DEFAULT_ORIGIN_SETTINGS: OriginSettings = {
@@ -54,20 +68,22 @@ export const DEFAULT_ORIGIN_SETTINGS: OriginSettings = {
   proxyType: "",
   ipRules: [],
   access: NO_ACCESS,
+  clientCert: "",
+  clientKey: "",
+  proxyProtocol: "",
+  maxConnections: 0,
+  responseHeaderTimeout: 0,
+  pathPrefixStrip: "",
+  pathRewrite: undefined,
 };
 
 /** Durations are Go texts in YAML (`30s`) and whole seconds in JSON. */
 export type DurationStyle = "text" | "seconds";
 
-/** Keys whose meaning is security: a connector that does not act on them must not start as if it did. */
-export type Protection = "access" | "ipRules";
-
 /** What reading settings depends on besides the settings. */
 export interface OriginContext {
   readonly issues: IssueList;
   readonly durations: DurationStyle;
-  /** Protections the connector acts on. Asking for another one is an error, so that no rule stays open unnoticed. */
-  readonly enforces: ReadonlySet<Protection>;
 }
 
 /** Reads one value, or adds an issue and gives undefined. */
@@ -113,7 +129,8 @@ function isSetting(key: string): key is keyof OriginSettings {
   return Object.hasOwn(READERS, key);
 }
 
-const duration: Reader<number> = (value, at, { issues, durations }) => {
+/** A time from 0, in ms. */
+export const readDuration: Reader<number> = (value, at, { issues, durations }) => {
   const ms =
     durations === "seconds"
       ? typeof value === "number" && Number.isInteger(value)
@@ -155,45 +172,29 @@ const proxyType: Reader<string> = (value, at, { issues }) => {
   return undefined;
 };
 
+const proxyProtocol: Reader<"" | "v1" | "v2"> = (value, at, { issues }) => {
+  if (value === "" || value === "v1" || value === "v2") return value;
+  issues.error(at, `"proxyProtocol" must be v1, v2 or empty, not ${quote(value)}`);
+  return undefined;
+};
+
 const http2Origin: Reader<boolean | "h2c"> = (value, at, { issues }) => {
   if (typeof value === "boolean" || value === "h2c") return value;
   issues.error(at, `"http2Origin" must be true, false or h2c, not ${quote(value)}`);
   return undefined;
 };
 
-const access: Reader<AccessSettings> = (value, at, { issues, enforces }) => {
-  const settings = parseAccess(value, at, issues);
-  if (settings?.required === true && !enforces.has("access")) return refuseProtection("access", at, issues);
-  return settings;
-};
-
-const ipRules: Reader<readonly IpRule[]> = (value, at, { issues, enforces }) => {
-  const rules = parseIpRules(value, at, issues);
-  if (rules !== undefined && rules.length > 0 && !enforces.has("ipRules")) {
-    return refuseProtection("ipRules", at, issues);
-  }
-  return rules;
-};
-
-function refuseProtection(key: Protection, at: IssuePath, issues: IssueList): undefined {
-  issues.error(
-    at,
-    `"${key}" is not enforced by this release, so the rule would be open: remove it or keep cloudflared`,
-  );
-  return undefined;
-}
-
 function quote(value: unknown): string {
   return typeof value === "object" ? (Array.isArray(value) ? "a list" : "a map") : `"${String(value)}"`;
 }
 
 const READERS: { readonly [K in keyof OriginSettings]: Reader<OriginSettings[K]> } = {
-  connectTimeout: duration,
-  tlsTimeout: duration,
-  tcpKeepAlive: duration,
+  connectTimeout: readDuration,
+  tlsTimeout: readDuration,
+  tcpKeepAlive: readDuration,
   noHappyEyeballs: flag,
   keepAliveConnections: count(MAX_IDLE_CONNECTIONS),
-  keepAliveTimeout: duration,
+  keepAliveTimeout: readDuration,
   httpHostHeader: text,
   originServerName: text,
   matchSNItoHost: flag,
@@ -205,6 +206,13 @@ const READERS: { readonly [K in keyof OriginSettings]: Reader<OriginSettings[K]>
   proxyAddress: text,
   proxyPort: count(65_535),
   proxyType,
-  ipRules,
-  access,
+  ipRules: (value, at, { issues }) => parseIpRules(value, at, issues),
+  access: (value, at, { issues }) => parseAccess(value, at, issues),
+  clientCert: text,
+  clientKey: text,
+  proxyProtocol,
+  maxConnections: count(MAX_CONNECTIONS),
+  responseHeaderTimeout: readDuration,
+  pathPrefixStrip: (value, at, { issues }) => parsePathPrefix(value, at, issues),
+  pathRewrite: (value, at, { issues }) => parsePathRewrite(value, at, issues),
 };

@@ -2,16 +2,17 @@ import { nearest } from "../core/nearest.ts";
 import { dotSegmentReadings, isDisputed } from "./dot-segments.ts";
 import { ANY_HOST, type HostPattern, matchHost, parseHostPattern, requestHostname } from "./hostname.ts";
 import { type ConfigIssue, didYouMean, IssueList, type IssuePath, type Locate } from "./issue.ts";
+import { settingsConflict } from "./origin-conflicts.ts";
 import {
   DEFAULT_ORIGIN_SETTINGS,
   type DurationStyle,
   type OriginContext,
   type OriginSettings,
-  type Protection,
   parseOriginSettings,
 } from "./origin-request.ts";
 import { compilePath, type PathPattern } from "./path-pattern.ts";
 import { parseService, type ServiceSpec } from "./service.ts";
+import { parseServices } from "./services.ts";
 
 /** One ingress rule, ready to match. */
 export interface IngressRule {
@@ -25,12 +26,15 @@ export interface IngressRule {
 
 export interface IngressRules {
   readonly rules: readonly IngressRule[];
+  /** What the settings of each rule start from. @default DEFAULT_ORIGIN_SETTINGS */
+  readonly defaults?: OriginSettings;
 }
 
 export type ParsedIngress = { readonly rules: IngressRules | undefined; readonly issues: readonly ConfigIssue[] };
 
-const NOTHING: ReadonlySet<Protection> = new Set();
-const RULE_KEYS = ["hostname", "path", "service", "originRequest"] as const;
+/** Kinds that let visitors choose what to reach. */
+const REACHING: ReadonlySet<ServiceSpec["kind"]> = new Set(["bastion", "socks-proxy"]);
+const RULE_KEYS = ["hostname", "path", "service", "services", "balance", "originRequest"] as const;
 
 /** What serves when no rule is configured (surface: section 10.1). */
 export const NO_RULES: IngressRules = singleRule({ kind: "http_status", status: 503 });
@@ -49,12 +53,10 @@ export function parseIngress(
   options: {
     readonly locate?: Locate;
     readonly durations?: DurationStyle;
-    /** Protections the caller acts on; a configuration that asks for another one is refused. @default none */
-    readonly enforces?: ReadonlySet<Protection>;
   } = {},
 ): ParsedIngress {
   const issues = new IssueList(options.locate);
-  const context = { issues, durations: options.durations ?? "text", enforces: options.enforces ?? NOTHING };
+  const context = { issues, durations: options.durations ?? "text" };
   const defaults = parseOriginSettings(raw.originRequest, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
   if (raw.ingress === undefined || raw.ingress === null) {
     return { rules: issues.failed ? undefined : NO_RULES, issues: issues.issues };
@@ -66,7 +68,7 @@ export function parseIngress(
   const entries: readonly unknown[] = raw.ingress;
   const rules = entries.map((entry, i) => parseRule(entry, i, entries.length, defaults, context));
   if (issues.failed) return { rules: undefined, issues: issues.issues };
-  return { rules: { rules: rules.filter((rule) => rule !== undefined) }, issues: issues.issues };
+  return { rules: { rules: rules.filter((rule) => rule !== undefined), defaults }, issues: issues.issues };
 }
 
 function parseRule(
@@ -97,7 +99,24 @@ function parseRule(
     issues.error([...at, "path"], `${name} has an invalid regex "${pathText}": ${path.error}`);
   }
   const settings = parseOriginSettings(raw["originRequest"], defaults, [...at, "originRequest"], context);
-  const service = readService(raw["service"], settings, at, name, issues);
+  const service =
+    raw["services"] === undefined || raw["services"] === null
+      ? readService(raw["service"], settings, at, name, issues)
+      : parseServices(raw, at, name, context);
+  if (raw["balance"] !== undefined && raw["balance"] !== null && !Array.isArray(raw["services"])) {
+    issues.error([...at, "balance"], `${name}: "balance" is about a list of "services"`);
+  }
+  // Those of the file are for every rule that they mean something to; in a rule somebody counts on them.
+  const ownIpRules = settings.ipRules !== defaults.ipRules && settings.ipRules.length > 0;
+  if (ownIpRules && service !== undefined && !REACHING.has(service.kind)) {
+    const place = [...at, "originRequest", "ipRules"];
+    issues.error(
+      place,
+      `${name}: "ipRules" say what bastion and socks-proxy may reach, and mean nothing to this service`,
+    );
+  }
+  const conflict = service === undefined ? undefined : settingsConflict(service, settings);
+  if (conflict !== undefined) issues.error(at, `${name}: ${conflict}`);
 
   const catchAll = (hostname === "" || hostname === "*") && pathText === "";
   if (index === count - 1 && !catchAll) {
@@ -161,8 +180,8 @@ export function matchRule(rules: IngressRules, host: string, target: string): Ma
   return { kind: "rule", index, rule: rules.rules[index] as IngressRule };
 }
 
-/** The last rule takes what no other does, so it is not asked. */
-function firstMatch(rules: IngressRules, hostname: string, path: string): number {
+/** Number of the rule for a decoded path. The last rule takes what no other does, so it is not asked. */
+export function firstMatch(rules: IngressRules, hostname: string, path: string): number {
   const list = rules.rules;
   for (let i = 0; i < list.length - 1; i++) {
     const rule = list[i] as IngressRule;
@@ -172,7 +191,7 @@ function firstMatch(rules: IngressRules, hostname: string, path: string): number
 }
 
 /** Percent-decoding as far as it goes: what is no UTF-8 stays as it was. */
-function decodePath(raw: string): string {
+export function decodePath(raw: string): string {
   if (!raw.includes("%")) return raw;
   try {
     return decodeURIComponent(raw);

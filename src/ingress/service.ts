@@ -5,8 +5,40 @@ export type ServiceSpec =
   | { readonly kind: "unix" | "unix+tls"; readonly path: string }
   | { readonly kind: "http_status"; readonly status: number }
   | { readonly kind: "hello_world" | "bastion" | "socks-proxy" }
-  /** Bytes inside a WebSocket. `port` is 0 when there is neither one given nor a default. */
-  | { readonly kind: "tcp"; readonly scheme: string; readonly host: string; readonly port: number };
+  /** Bytes inside a WebSocket. */
+  | { readonly kind: "tcp"; readonly scheme: string; readonly host: string; readonly port: number }
+  /** Several that answer the same, our own (`services`). */
+  | { readonly kind: "balanced"; readonly backends: readonly BackendSpec[]; readonly balance: BalanceSettings };
+
+export interface BackendSpec {
+  /** One that speaks HTTP. */
+  readonly service: ServiceSpec;
+  /** Its share of the requests in proportion to the others', from 1. */
+  readonly weight: number;
+}
+
+/** How requests are spread over backends. Times in ms. */
+export interface BalanceSettings {
+  /** Undefined = backends are judged by requests alone. */
+  readonly healthCheck: HealthCheckSettings | undefined;
+  /** Name of a cookie that brings a visitor back to the same backend; empty = none. */
+  readonly stickyCookie: string;
+  /** Failures in a row after which a backend is left out for a while; 0 = never. */
+  readonly ejectAfter: number;
+  /** How long the first time; twice as long each time after. */
+  readonly ejectFor: number;
+}
+
+export interface HealthCheckSettings {
+  /** Asked with GET; a status from 200 to 399 is good. */
+  readonly path: string;
+  readonly interval: number;
+  readonly timeout: number;
+  /** Good answers in a row after which a backend is used again. */
+  readonly healthyAfter: number;
+  /** Bad ones in a row after which it is not. */
+  readonly unhealthyAfter: number;
+}
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { ssh: 22, rdp: 3389, smb: 445, tcp: 7864 };
 const HTTP_SCHEMES: Readonly<Record<string, "http" | "https" | "h2c">> = {
@@ -46,6 +78,8 @@ export function formatService(spec: ServiceSpec): string {
       return `http_status:${spec.status}`;
     case "tcp":
       return `${spec.scheme}://${bracket(spec.host)}:${spec.port}`;
+    case "balanced":
+      return spec.backends.map(({ service }) => formatService(service)).join(",");
     default:
       return spec.kind;
   }
@@ -74,7 +108,13 @@ function urlService(text: string): ServiceSpec | { error: string } {
   const name = host[1].replace(/^\[|\]$/g, "");
   const http = HTTP_SCHEMES[scheme];
   if (http !== undefined) return { kind: http, host: name, port: port ?? (http === "https" ? 443 : 80) };
-  return { kind: "tcp", scheme, host: name, port: port ?? DEFAULT_PORTS[scheme] ?? 0 };
+  const tcpPort = port ?? DEFAULT_PORTS[scheme];
+  if (tcpPort === undefined) {
+    return {
+      error: `Service "${text}" needs a port, since "${scheme}" has none of its own: ${scheme}://${host[1]}:PORT`,
+    };
+  }
+  return { kind: "tcp", scheme, host: name, port: tcpPort };
 }
 
 function bracket(host: string): string {

@@ -17,6 +17,8 @@ export interface ConnectorMetrics {
   /** A registered connection ended. */
   unregistered(connIndex: number): void;
   registrationFailed(error: string): void;
+  /** Rules were applied as this version, or refused. */
+  configured(result: "applied" | "refused", version: number | undefined): void;
 }
 
 export function createConnectorMetrics(): ConnectorMetrics {
@@ -100,6 +102,19 @@ export function createConnectorMetrics(): ConnectorMetrics {
     labelNames: ["error", "rpcName"],
     registers,
   });
+  const reloads = new Counter({
+    name: "culvert_config_reloads_total",
+    help: "Times other ingress rules came, from this machine or an edge, while the connector ran",
+    labelNames: ["result"],
+    registers,
+  });
+  for (const result of ["applied", "refused"]) reloads.inc({ result }, 0);
+  const version = new Gauge({
+    name: "cloudflared_orchestration_config_version",
+    help: "Configuration Version",
+    registers,
+  });
+  version.set(-1);
   new Gauge({
     name: "build_info",
     help: "Build and version information",
@@ -136,6 +151,10 @@ export function createConnectorMetrics(): ConnectorMetrics {
       if (location === undefined) return;
       live.delete(connIndex);
       locations.set({ connection_id: String(connIndex), edge_location: location }, 0);
+    },
+    configured: (result, applied) => {
+      reloads.inc({ result });
+      if (applied !== undefined) version.set(applied);
     },
     registrationFailed: (error) => failure.inc({ error, rpcName: "registerConnection" }),
   };

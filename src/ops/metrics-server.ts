@@ -16,6 +16,8 @@ export interface MetricsSource {
   readyConnections(): number;
   /** Hostname of a quick tunnel, else empty. */
   readonly quickTunnelHostname: string;
+  /** Version and rules in force, as JSON. */
+  configuration(): string;
 }
 
 export interface MetricsServer {
@@ -25,7 +27,7 @@ export interface MetricsServer {
 }
 
 /**
- * Serves `/metrics`, `/ready`, `/healthcheck` and `/quicktunnel` as cloudflared does. An address that was asked for
+ * Serves `/metrics`, `/ready`, `/healthcheck`, `/quicktunnel` and `/config` as cloudflared does. An address that was asked for
  * and is taken is an error; without one the known ports are tried, then any free one.
  */
 export async function startMetricsServer(
@@ -95,6 +97,9 @@ async function answer(source: MetricsSource, request: IncomingMessage, response:
       response
         .writeHead(200, { "Content-Type": "application/json" })
         .end(JSON.stringify({ hostname: source.quickTunnelHostname }));
+      return;
+    case "/config":
+      response.writeHead(200, { "Content-Type": "application/json" }).end(source.configuration());
       return;
     default:
       response.writeHead(404, { "Content-Type": "text/plain; charset=utf-8" }).end("404 page not found\n");

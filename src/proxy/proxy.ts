@@ -1,11 +1,13 @@
-import type { TunnelError } from "../core/errors.ts";
+import type { ErrorCode, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import type { PathRewrite } from "../ingress/path-rewrite.ts";
 import type { ByteChannel, ChannelEvents } from "../net/channel.ts";
 import { pipe } from "../net/pipe.ts";
 import type { OriginEvents, OriginExchange, OriginService } from "../origin/port.ts";
 import type { IncomingStream, StreamRequest } from "../transport/port.ts";
 import { stripHopByHop } from "../wire/h1/hop-by-hop.ts";
 import { headerValue, type RawHeaders } from "../wire/headers.ts";
+import type { AccessCheck } from "./access-check.ts";
 import { originRequestHeaders, type RequestHeaderPolicy } from "./request-headers.ts";
 
 /** Where a request goes: the rule that matched and its service. */
@@ -14,6 +16,10 @@ export interface Route {
   readonly ruleIndex: number;
   readonly service: OriginService;
   readonly headers: RequestHeaderPolicy;
+  /** Who may pass; absent = everybody. */
+  readonly access?: AccessCheck | undefined;
+  /** What the service is asked for in place of what the visitor asked for. */
+  readonly rewrite?: PathRewrite | undefined;
 }
 
 /** Decides where a request goes. `ambiguous-path`: its dot segments would change the answer. */
@@ -28,6 +34,14 @@ export interface ProxyObserver {
   /** A stream was failed because nobody read what came on it. */
   streamOverBudget(): void;
 }
+
+/** What a visitor is told where 502 would say too little. */
+const STATUS_OF: { readonly [Code in ErrorCode]?: number } = {
+  "origin.forbidden": 403,
+  "origin.busy": 503,
+  "origin.slow": 504,
+  "request.too-large": 413,
+};
 
 /** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
 export function createProxy(deps: {
@@ -51,8 +65,29 @@ export function createProxy(deps: {
       refuseUnread(stream, 400, deps.observer);
       return;
     }
-    new Exchange(stream, route, deps).start();
+    if (route.access === undefined) new Exchange(stream, route, deps).start();
+    else void startIfAllowed(stream, route, route.access, deps);
   };
+}
+
+/** Until the check is through nobody listens to the stream: what comes on it waits within its window. */
+async function startIfAllowed(
+  stream: IncomingStream,
+  route: Route,
+  access: AccessCheck,
+  deps: { readonly log: Logger; readonly observer: ProxyObserver },
+): Promise<void> {
+  const refusal = await access(stream.request.headers);
+  if (refusal === undefined) {
+    new Exchange(stream, route, deps).start();
+    return;
+  }
+  deps.log.debug("Request refused by the Access check", {
+    ingressRule: route.ruleIndex,
+    reason: refusal,
+    cfRay: headerValue(stream.request.headers, "cf-ray"),
+  });
+  refuseUnread(stream, 403, deps.observer);
 }
 
 /** One request between its stream and its service: the service's side of it. */
@@ -75,12 +110,14 @@ class Exchange implements OriginEvents {
   start(): void {
     const request = this.#stream.request;
     const websocket = request.kind === "websocket";
+    const { headers, rewrite } = this.#route;
+    const { target, strippedPrefix } = rewrite?.(request.path) ?? { target: request.path, strippedPrefix: "" };
     this.#origin = this.#route.service.exchange(
       {
         kind: websocket ? "websocket" : "http",
         method: request.method,
-        target: request.path,
-        headers: originRequestHeaders(request.authority, request.headers, websocket, this.#route.headers),
+        target,
+        headers: originRequestHeaders(request.authority, request.headers, websocket, headers, strippedPrefix),
         body: websocket ? "none" : bodyKind(request),
       },
       this,
@@ -132,7 +169,7 @@ class Exchange implements OriginEvents {
     );
     this.#origin = undefined;
     if (this.#status === undefined) {
-      refuse(this.#stream, 502);
+      refuse(this.#stream, STATUS_OF[error.code] ?? 502);
       // The visitor's body has nobody to go to any more.
       this.#stream.resume();
     } else this.#stream.abort(error);

@@ -11,12 +11,16 @@ export interface RequestHeaderPolicy {
 /** Fields that the framing of the next hop replaces. */
 const FRAMING: ReadonlySet<string> = new Set(["content-length", "transfer-encoding", "connection", "upgrade", "host"]);
 
-/** Builds the fields for the service, Host first, order and repetition of the others kept (surface: section 12.1). */
+/**
+ * Builds the fields for the service, Host first, order and repetition of the others kept (surface: section 12.1).
+ * `strippedPrefix`, unless empty, is what was taken away in front of the path: the service needs it to name its own URLs.
+ */
 export function originRequestHeaders(
   authority: string,
   headers: RawHeaders,
   websocket: boolean,
   policy: RequestHeaderPolicy,
+  strippedPrefix = "",
 ): string[] {
   const result: string[] = ["Host", policy.hostHeader ?? authority];
   for (let i = 0; i + 1 < headers.length; i += 2) {
@@ -25,8 +29,10 @@ export function originRequestHeaders(
     // Only names of these lengths can be framing fields: spares most headers the lower-casing.
     if ((length === 14 || length === 17 || length === 10 || length === 7 || length === 4) && isFraming(name)) continue;
     if (websocket && length === 21 && name.toLowerCase() === "sec-websocket-version") continue;
+    if (strippedPrefix !== "" && length === 18 && name.toLowerCase() === "x-forwarded-prefix") continue;
     result.push(name, headers[i + 1] as string);
   }
+  if (strippedPrefix !== "") result.push("X-Forwarded-Prefix", strippedPrefix);
   if (policy.hostHeader !== undefined) result.push("X-Forwarded-Host", authority);
   for (const [name, value] of policy.tags) result.push(`Cf-Warp-Tag-${name}`, value);
   if (websocket) result.push("Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13");

@@ -5,6 +5,9 @@ import { createMemoryChannelPair } from "../net/memory-channel.ts";
 import type { RawHeaders } from "../wire/headers.ts";
 import type {
   CloseReason,
+  ConfigurationAnswer,
+  ConfigurationHandler,
+  ConfigurationUpdate,
   ConnectorSession,
   EdgeSession,
   IncomingStream,
@@ -40,6 +43,7 @@ class MemoryLink {
   readonly closed: Promise<CloseReason>;
   readonly streams = new Set<MemoryStream>();
   offer: (stream: IncomingStream) => void = () => {};
+  configure: ConfigurationHandler | undefined;
   draining = false;
   over = false;
   readonly leaving = Promise.withResolvers<void>();
@@ -151,6 +155,16 @@ class MemoryEdgeSession extends MemorySession implements EdgeSession {
     this.link.leaving.resolve();
   }
 
+  async pushConfiguration(update: ConfigurationUpdate): Promise<ConfigurationAnswer> {
+    const { configure } = this.link;
+    if (this.link.over) throw new TunnelError("session.lost", "The tunnel connection is over", { retry: "elsewhere" });
+    if (configure === undefined) throw new TunnelError("stream.refused", "The connector takes no configuration");
+    const lost = this.link.closed.then((): never => {
+      throw new TunnelError("session.lost", "The tunnel connection ended");
+    });
+    return await Promise.race([configure(update), lost]);
+  }
+
   open(request: StreamRequest, events: RequestEvents): ByteChannel {
     const stream = new MemoryStream(this.link, request);
     if (this.link.draining || this.link.over) {
@@ -179,6 +193,10 @@ class MemoryConnectorSession extends MemorySession implements ConnectorSession {
   readonly leaving = this.link.leaving.promise;
   #handler: ((stream: IncomingStream) => void) | undefined;
   #early: IncomingStream[] = [];
+
+  onConfiguration(handler: ConfigurationHandler): void {
+    this.link.configure = handler;
+  }
 
   offer(stream: IncomingStream): void {
     if (this.#handler === undefined) this.#early.push(stream);

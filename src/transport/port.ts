@@ -103,6 +103,25 @@ export interface Session {
   close(): void;
 }
 
+/** Bytes the JSON of one pushed configuration may have; a little less than one RPC message. */
+export const MAX_CONFIGURATION_BYTES = 1_000_000;
+
+/** A configuration that an edge pushes to a connector (protocol: section 6). */
+export interface ConfigurationUpdate {
+  /** 32 bits; connectors apply only what is newer than what they have. */
+  readonly version: number;
+  /** JSON text; nothing in it has been checked. */
+  readonly config: string;
+}
+
+/** What a connector answers to a pushed configuration. */
+export interface ConfigurationAnswer {
+  /** The version in force now; -1 = none was ever applied. */
+  readonly latestAppliedVersion: number;
+  /** Why the configuration was refused; "" when it was not. */
+  readonly error: string;
+}
+
 /** A session at the edge, which opens streams. */
 export interface EdgeSession extends Session {
   /** What the connector can do, as it said when it registered; streams opened afterwards make use of it. */
@@ -119,12 +138,21 @@ export interface EdgeSession extends Session {
    * `retry` is `elsewhere` as long as nothing can have reached the origin.
    */
   open(request: StreamRequest, events: RequestEvents): ByteChannel;
+  /**
+   * Gives the connector a configuration; nothing of it touches visitors' streams. Rejects with a TunnelError within 5 s:
+   * `timeout`, `config.invalid` (too large), `stream.*`, `session.lost`; what the connector did is unknown then.
+   */
+  pushConfiguration(update: ConfigurationUpdate): Promise<ConfigurationAnswer>;
 }
+
+export type ConfigurationHandler = (update: ConfigurationUpdate) => Promise<ConfigurationAnswer>;
 
 /** A session at the connector, which is offered streams. */
 export interface ConnectorSession extends Session {
   /** Sets who serves visitors' streams. Streams that came before wait for it. */
   serve(handler: (stream: IncomingStream) => void): void;
+  /** Sets who takes pushed configurations; without it they are refused. `handler` must not reject. */
+  onConfiguration(handler: ConfigurationHandler): void;
   /** Resolves when the edge says that it will go; never when it does not. */
   readonly leaving: Promise<void>;
 }

@@ -2,10 +2,12 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { TunnelError } from "../../src/core/errors.ts";
 import type { ByteChannel } from "../../src/net/channel.ts";
 import {
+  type ConfigurationUpdate,
   type ConnectorSession,
   type EdgeSession,
   FEATURE_EDGE_LEAVING,
   type IncomingStream,
+  MAX_CONFIGURATION_BYTES,
   type RequestEvents,
   type StreamRequest,
   type StreamResponse,
@@ -436,6 +438,68 @@ export function transportContract(transport: TransportUnderTest): void {
       expect(await ended.promise).toBeInstanceOf(TunnelError);
       expect((await edge.closed).kind).toBe("lost");
       expect((await connector.closed).kind).toBe("lost");
+    });
+
+    test("a configuration is pushed beside streams and answered", async () => {
+      const { edge, connector } = await pair();
+      const config = '{"ingress":[{"service":"http_status:404","note":"ü"}]}';
+      const seen: ConfigurationUpdate[] = [];
+      connector.onConfiguration(async (update) => {
+        seen.push(update);
+        return { latestAppliedVersion: update.version, error: "" };
+      });
+      connector.serve((stream) => {
+        collect(stream);
+        stream.respond(OK);
+        stream.write(text("hello"));
+        stream.end();
+      });
+      const push = edge.pushConfiguration({ version: 7, config });
+      expect((await ask(edge, GET).done).body).toBe("hello");
+      expect(await push).toEqual({ latestAppliedVersion: 7, error: "" });
+      expect(seen.map(({ version }) => version)).toEqual([7]);
+      expect(JSON.parse(seen[0]?.config ?? "")).toEqual(JSON.parse(config));
+      await until(() => edge.streamCount === 0 && connector.streamCount === 0, "both ends forget the streams");
+    });
+
+    test("a refused configuration comes back with the reason and the version in force", async () => {
+      const { edge, connector } = await pair();
+      connector.onConfiguration(() => Promise.resolve({ latestAppliedVersion: -1, error: "Rule #1 needs a service" }));
+      expect(await edge.pushConfiguration({ version: 0, config: '{"ingress":[{}]}' })).toEqual({
+        latestAppliedVersion: -1,
+        error: "Rule #1 needs a service",
+      });
+    });
+
+    test("40 pushes in a row, the last as large as may be, find room", async () => {
+      const { edge, connector } = await pair();
+      connector.onConfiguration(({ version }) => Promise.resolve({ latestAppliedVersion: version, error: "" }));
+      const config = (bytes: number): string => JSON.stringify({ x: "a".repeat(bytes - 8) });
+      for (let version = 0; version < 40; version += 1) {
+        const bytes = version === 39 ? MAX_CONFIGURATION_BYTES : 100;
+        const answer = await edge.pushConfiguration({ version, config: config(bytes) });
+        expect(answer).toEqual({ latestAppliedVersion: version, error: "" });
+      }
+    });
+
+    test("a connector that takes no configuration says so at once", async () => {
+      const { edge } = await pair();
+      const failed = edge.pushConfiguration({ version: 0, config: "{}" }).catch((error: unknown) => error);
+      expect(await failed).toBeInstanceOf(TunnelError);
+      expect(await failed).toMatchObject({ code: expect.stringMatching(/^stream\./) });
+    });
+
+    test("a push ends with its session", async () => {
+      const { edge, connector } = await pair();
+      const asked = Promise.withResolvers<void>();
+      connector.onConfiguration(() => {
+        asked.resolve();
+        return new Promise(() => {});
+      });
+      const failed = edge.pushConfiguration({ version: 0, config: "{}" }).catch((error: unknown) => error);
+      await asked.promise;
+      edge.close();
+      expect(await failed).toBeInstanceOf(TunnelError);
     });
 
     test("a stream opened on a closed session says to go elsewhere", async () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { type Connector, startConnector } from "../../src/connector/connector.ts";
-import { createRoutes } from "../../src/connector/routes.ts";
+import { LiveRoutes } from "../../src/connector/live-routes.ts";
 import { systemClock, systemRandom } from "../../src/core/clock.ts";
 import { newConnectorId, newTunnelId } from "../../src/core/ids.ts";
 import { createLogger, type Logger } from "../../src/core/log.ts";
@@ -104,10 +104,11 @@ export async function startWholePath(): Promise<WholePath> {
             ),
           target: ({ host, port }) => ({ host, port, ca: authority.cert, proxy: options.proxy }),
           transports: options.transports ?? [http2],
-          routes: createRoutes(options.rules ?? singleRule({ kind: "hello_world" }), {
+          routes: new LiveRoutes(options.rules ?? singleRule({ kind: "hello_world" }), {
             clock: systemClock,
             tags: [["ID", connectorId]],
             readFile: (file) => readFileSync(file, "utf8"),
+            log,
           }),
           haConnections: connections,
           maxConnections: undefined,

@@ -33,6 +33,8 @@ export interface ConnectionOwner {
   onClosing(connection: OriginConnection): void;
   /** Of no more use. May come more than once. */
   onGone(connection: OriginConnection): void;
+  /** Belongs to another protocol now; `onGone` follows when that has ended. */
+  onUpgraded(connection: OriginConnection): void;
 }
 
 type State = "idle" | "busy" | "closing" | "gone";
@@ -75,6 +77,16 @@ export class OriginConnection implements ChannelEvents {
   /** True when it carried a request before: then the origin may be about to close it, and rightly. */
   get reused(): boolean {
     return this.#served > 0;
+  }
+
+  /** False = hold back until `onDrain`. */
+  get room(): boolean {
+    return !this.#blocked;
+  }
+
+  /** True when it may be given a request. */
+  get idle(): boolean {
+    return this.#state === "idle";
   }
 
   /** Gives an idle connection its next request. */
@@ -175,8 +187,9 @@ export class OriginConnection implements ChannelEvents {
       this.#flush();
       const rest = this.#decoder.takeRest();
       this.#user = undefined;
-      this.#leave();
-      const channel = new UpgradedChannel(this.#channel, rest);
+      this.#discard();
+      this.#owner.onUpgraded(this);
+      const channel = new UpgradedChannel(this.#channel, rest, () => this.#owner.onGone(this));
       user?.onUpgrade(head, channel);
       return;
     }
@@ -218,11 +231,15 @@ export class OriginConnection implements ChannelEvents {
   }
 
   #leave(): void {
+    this.#discard();
+    this.#owner.onGone(this);
+  }
+
+  #discard(): void {
     this.#decoder.stop();
     this.#state = "gone";
     this.#pending = [];
     this.#pendingBytes = 0;
-    this.#owner.onGone(this);
   }
 
   #flush(): void {

@@ -8,15 +8,18 @@ import type { RawHeaders } from "../../wire/headers.ts";
  */
 export class UpgradedChannel implements ByteChannel, ChannelEvents {
   readonly #channel: ByteChannel;
+  readonly #onClosed: () => void;
   #rest: Uint8Array[];
   #events: ChannelEvents | undefined;
   #paused = false;
   #scheduled = false;
   #closed: { readonly error: TunnelError | undefined } | undefined;
 
-  constructor(channel: ByteChannel, rest: Uint8Array[]) {
+  /** `onClosed` is told when the connection is over, whoever owns it then. */
+  constructor(channel: ByteChannel, rest: Uint8Array[], onClosed: () => void = () => {}) {
     this.#channel = channel;
     this.#rest = rest;
+    this.#onClosed = onClosed;
     channel.listen(this);
     channel.pause();
   }
@@ -64,6 +67,7 @@ export class UpgradedChannel implements ByteChannel, ChannelEvents {
 
   onClose(error: TunnelError | undefined): void {
     this.#closed = { error };
+    this.#onClosed();
     if (this.#events !== undefined) this.#events.onClose(error);
     else this.#rest = [];
   }

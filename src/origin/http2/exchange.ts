@@ -1,10 +1,18 @@
+import type { CancelTimer } from "../../core/clock.ts";
 import { TunnelError } from "../../core/errors.ts";
+import { owned } from "../../net/owned.ts";
 import { MAX_INFORMATIONAL, RESPONSE_HEAD_LIMITS } from "../../wire/h1/limits.ts";
 import { isTrailerAllowed } from "../../wire/h1/trailers.ts";
 import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream, H2StreamEvents } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
-import { IDEMPOTENT, MAX_REPLAY_BYTES, MAX_WAITING_BODY_BYTES, WAITING_BODY_BYTES } from "../http/exchange.ts";
+import {
+  type AnswerLimit,
+  isRepeatable,
+  MAX_REPLAY_BYTES,
+  MAX_WAITING_BODY_BYTES,
+  WAITING_BODY_BYTES,
+} from "../http/exchange.ts";
 import type { OriginEvents, OriginExchange, OriginRequest } from "../port.ts";
 import type { Http2OriginConnection } from "./connection.ts";
 import { expectedBodyBytes, requestFields } from "./fields.ts";
@@ -17,6 +25,7 @@ export interface Http2ExchangeHost {
   place(exchange: Http2Exchange): void;
   forget(exchange: Http2Exchange): void;
   exchangeHttp1(request: OriginRequest, events: OriginEvents): OriginExchange | undefined;
+  readonly answerLimit: AnswerLimit | undefined;
 }
 
 /**
@@ -41,6 +50,8 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
   #bodyComplete: boolean;
   #trailers: RawHeaders = [];
   #attempts = 0;
+  #answered = false;
+  #cancelAnswerLimit: CancelTimer | undefined;
   #informational = 0;
   /** Bytes of the answer's body still to come; undefined = nobody said. */
   #expected: number | undefined;
@@ -80,6 +91,7 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
     for (const chunk of kept) room = stream.write(chunk);
     if (this.#keptBytes > MAX_REPLAY_BYTES) this.#kept = undefined;
     if (this.#bodyComplete && !endAtOnce) stream.end(this.#trailers);
+    this.#limitAnswer();
     if (room) this.onDrain();
   }
 
@@ -125,6 +137,7 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
     this.#bodyComplete = true;
     this.#trailers = allowedTrailers(trailers);
     this.#stream?.end(this.#trailers);
+    this.#limitAnswer();
   }
 
   pause(): void {
@@ -165,6 +178,8 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
 
   onHead(fields: string[], endStream: boolean): void {
     this.#kept = undefined;
+    this.#answered = true;
+    this.#cancelAnswerLimit?.();
     const status = Number(fields[1]);
     const expected = isTooLarge(fields) ? "malformed" : expectedBodyBytes(this.#request.method, status, fields);
     if (expected === "malformed") {
@@ -208,6 +223,7 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
 
   onReset(code: number, byPeer: boolean, processed: boolean): void {
     if (this.#over) return;
+    this.#cancelAnswerLimit?.();
     const connection = this.#connection;
     this.#connection = undefined;
     this.#stream = undefined;
@@ -242,9 +258,18 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
       return;
     }
     // An idle connection that its origin closes has no chance to say so before a request crosses the news.
-    const stale = connection.openedCount > 1 && IDEMPOTENT.has(this.#request.method);
+    const stale = connection.openedCount > 1 && isRepeatable(this.#request);
     if ((!processed || stale) && this.#mayRepeat()) this.#host.place(this);
     else this.fail(connection.failure ?? new TunnelError("origin.reset", "HTTP/2 connection to the origin was lost"));
+  }
+
+  /** Starts the time for the answer once all of the request is on its way. */
+  #limitAnswer(): void {
+    const limit = this.#host.answerLimit;
+    if (limit === undefined || !this.#bodyComplete || this.#stream === undefined || this.#answered) return;
+    this.#cancelAnswerLimit = limit.clock.after(limit.ms, () =>
+      this.fail(new TunnelError("origin.slow", `Origin did not begin its answer within ${limit.ms} ms`)),
+    );
   }
 
   #mayRepeat(): boolean {
@@ -254,7 +279,7 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
   #send(chunk: Uint8Array): boolean {
     const kept = this.#kept;
     if (kept !== undefined) {
-      kept.push(chunk);
+      kept.push(owned(chunk));
       this.#keptBytes += chunk.length;
     }
     if (this.#stream !== undefined) {
@@ -271,6 +296,7 @@ export class Http2Exchange implements OriginExchange, H2StreamEvents {
   #finish(resetCode: number): void {
     if (this.#over) return;
     this.#over = true;
+    this.#cancelAnswerLimit?.();
     this.#kept = undefined;
     this.#host.forget(this);
     const connection = this.#connection;

@@ -1,9 +1,10 @@
 import type { CancelTimer, Clock } from "../../core/clock.ts";
 import { describe, TunnelError } from "../../core/errors.ts";
 import type { Connection } from "../../net/sockets.ts";
+import type { AnswerLimit } from "../http/exchange.ts";
 import type { OriginEvents, OriginExchange, OriginRequest } from "../port.ts";
 import { type Http2ConnectionOwner, Http2OriginConnection } from "./connection.ts";
-import { Http2Exchange } from "./exchange.ts";
+import { Http2Exchange, type Http2ExchangeHost } from "./exchange.ts";
 
 /** Connections to one origin at once; requests beyond what they may carry wait for a stream to end. */
 export const MAX_CONNECTIONS = 100;
@@ -32,6 +33,10 @@ export interface Http2PoolOptions {
   readonly maxIdle: number;
   /** 0 = for ever. */
   readonly idleTimeoutMs: number;
+  /** @default {@link MAX_CONNECTIONS} */
+  readonly maxConnections?: number;
+  /** In ms; absent or 0 = for ever. */
+  readonly answerTimeoutMs?: number;
   /**
    * Given a connection on which TLS did not settle on HTTP/2, and a way to HTTP/1.1 for the requests that wait; absent
    * = every connection speaks HTTP/2.
@@ -49,9 +54,11 @@ export interface Http1Way {
  * HTTP/2 connections to one origin, as few as its limit of concurrent streams allows. A request takes the first one
  * with room; without room it waits while another connection is made, or until a stream ends.
  */
-export class Http2Pool implements Http2ConnectionOwner {
+export class Http2Pool implements Http2ConnectionOwner, Http2ExchangeHost {
+  readonly answerLimit: AnswerLimit | undefined;
   readonly #options: Http2PoolOptions;
   readonly #clock: Clock;
+  readonly #maxConnections: number;
   /** Those that are not gone, the ones that still wait for the origin's SETTINGS included. */
   readonly #connections = new Set<Http2OriginConnection>();
   /** Those among them that are not ready yet, and what ends their time. */
@@ -68,6 +75,9 @@ export class Http2Pool implements Http2ConnectionOwner {
   constructor(options: Http2PoolOptions) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#maxConnections = Math.min(options.maxConnections ?? MAX_CONNECTIONS, MAX_CONNECTIONS);
+    const answerTimeoutMs = options.answerTimeoutMs ?? 0;
+    this.answerLimit = answerTimeoutMs === 0 ? undefined : { clock: options.clock, ms: answerTimeoutMs };
   }
 
   /** Connections now open, the ones still being made not among them. */
@@ -77,7 +87,7 @@ export class Http2Pool implements Http2ConnectionOwner {
 
   /**
    * Starts a request. Events come after this call, never during it. Errors: `origin.dial`, `origin.tls`,
-   * `origin.timeout` (no connection or no stream in time, or an origin that fell silent), `origin.reset`,
+   * `origin.timeout` (no connection or no stream in time, or an origin that fell silent), `origin.slow`, `origin.reset`,
    * `origin.truncated`, `origin.malformed`, `origin.unsupported`, `request.malformed`, `request.length`, `stream.limit`.
    */
   exchange(request: OriginRequest, events: OriginEvents): OriginExchange {
@@ -172,7 +182,8 @@ export class Http2Pool implements Http2ConnectionOwner {
     if (this.#connections.size > 0 && this.#clock.nowMs() < this.#noDialBeforeMs) return;
     for (const connection of this.#connections) if (connection.shut) return;
     const wanted = this.#limit === 0 ? 1 : Math.ceil(this.#waiting.size / this.#limit);
-    while (this.#dialling + this.#starting.size < wanted && this.#dialling + this.#connections.size < MAX_CONNECTIONS) {
+    const most = this.#maxConnections;
+    while (this.#dialling + this.#starting.size < wanted && this.#dialling + this.#connections.size < most) {
       this.#dial();
     }
   }

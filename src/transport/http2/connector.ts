@@ -7,6 +7,7 @@ import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import type {
+  ConfigurationHandler,
   ConnectorSession,
   DialTarget,
   IncomingStream,
@@ -14,6 +15,7 @@ import type {
   StreamResponse,
   Transport,
 } from "../port.ts";
+import { ConfigurationReceiver } from "./configuration.ts";
 import { informationalFields, parseRequest, responseFields } from "./messages.ts";
 import { Http2Session } from "./session.ts";
 import { StreamChannel } from "./stream-channel.ts";
@@ -60,11 +62,13 @@ class Http2ConnectorSession extends Http2Session implements ConnectorSession {
   #handler: ((stream: IncomingStream) => void) | undefined;
   #early: IncomingStream[] = [];
   #informational = false;
+  readonly #configurations: ConfigurationReceiver;
   readonly #leaving = Promise.withResolvers<void>();
   readonly leaving = this.#leaving.promise;
 
   constructor(connection: Connection, clock: Clock) {
     super("server", connection, clock);
+    this.#configurations = new ConfigurationReceiver(clock);
     const control = Promise.withResolvers<ByteChannel>();
     this.control = control.promise;
     this.control.catch(() => {});
@@ -79,6 +83,10 @@ class Http2ConnectorSession extends Http2Session implements ConnectorSession {
     const early = this.#early;
     this.#early = [];
     for (const stream of early) handler(stream);
+  }
+
+  onConfiguration(handler: ConfigurationHandler): void {
+    this.#configurations.handler = handler;
   }
 
   override drain(): void {
@@ -103,7 +111,11 @@ class Http2ConnectorSession extends Http2Session implements ConnectorSession {
       this.#offerControl(new ControlChannel(stream));
       return;
     }
-    if (parsed.kind === "unsupported" || (this.#handler === undefined && this.#early.length >= MAX_EARLY_STREAMS)) {
+    if (parsed.kind === "configuration") {
+      this.#configurations.receive(stream);
+      return;
+    }
+    if (this.#handler === undefined && this.#early.length >= MAX_EARLY_STREAMS) {
       stream.reset(H2_ERROR.refusedStream);
       return;
     }

@@ -6,13 +6,22 @@ import { H2_ERROR } from "../../wire/h2/constants.ts";
 import type { H2Stream } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import {
+  type ConfigurationAnswer,
+  type ConfigurationUpdate,
   type EdgeSession,
   FEATURE_EDGE_LEAVING,
   FEATURE_HEADER_CASE,
   type RequestEvents,
   type StreamRequest,
 } from "../port.ts";
-import { controlRequestFields, parseInformational, parseResponse, requestFields } from "./messages.ts";
+import { pushConfiguration } from "./configuration.ts";
+import {
+  configurationRequestFields,
+  controlRequestFields,
+  parseInformational,
+  parseResponse,
+  requestFields,
+} from "./messages.ts";
 import { Http2Session } from "./session.ts";
 import { StreamChannel } from "./stream-channel.ts";
 
@@ -26,11 +35,13 @@ export function acceptHttp2(connection: Connection, deps: { clock: Clock } = { c
 
 class Http2EdgeSession extends Http2Session implements EdgeSession {
   readonly control: Promise<ByteChannel>;
+  readonly #clock: Clock;
   #keepCase = false;
   #understandsLeaving = false;
 
   constructor(connection: Connection, clock: Clock) {
     super("client", connection, clock);
+    this.#clock = clock;
     this.control = this.link.ready.then(() => this.#openControl());
     this.control.catch(() => {});
   }
@@ -60,6 +71,10 @@ class Http2EdgeSession extends Http2Session implements EdgeSession {
     }
     this.streamOpened();
     return new RequestChannel(stream, events, request, () => this.streamGone());
+  }
+
+  pushConfiguration(update: ConfigurationUpdate): Promise<ConfigurationAnswer> {
+    return pushConfiguration(() => this.link.h2.open(configurationRequestFields(), false), update, this.#clock);
   }
 
   /** A client is asked nothing; the codec refuses such streams before they get here. */

@@ -8,6 +8,7 @@ import {
   RESPONSE_HEADERS_HEADER,
   RESPONSE_META_HEADER,
   TCP_SOURCE_HEADER,
+  UPGRADE_CONFIGURATION,
   UPGRADE_CONTROL_STREAM,
   UPGRADE_HEADER,
   UPGRADE_WEBSOCKET,
@@ -79,6 +80,13 @@ export function controlRequestFields(): string[] {
   ];
 }
 
+export function configurationRequestFields(): string[] {
+  return [
+    ...[":method", "PUT", ":scheme", "https", ":authority", "edge", ":path", "/"],
+    ...[UPGRADE_HEADER, UPGRADE_CONFIGURATION, "content-type", "application/json"],
+  ];
+}
+
 /** Undefined when the packed fields are not what a connector may send. */
 export function parseResponse(fields: RawHeaders, kind: StreamKind): StreamResponse | undefined {
   const status = Number(fields[1]);
@@ -105,13 +113,13 @@ export type ParsedRequest =
   | { readonly kind: "visitor"; readonly request: StreamRequest }
   /** `informational`: the edge passes interim answers on. */
   | { readonly kind: "control"; readonly informational: boolean }
-  | { readonly kind: "unsupported" };
+  | { readonly kind: "configuration" };
 
 /** The fields were validated by the codec: pseudo-header fields stand first and are complete. */
 export function parseRequest(fields: RawHeaders, endStream: boolean): ParsedRequest {
   const kind = classifyStream(fields);
   if (kind === "control") return { kind, informational: headerValue(fields, INFORMATIONAL_HEADER) !== undefined };
-  if (kind === "configuration") return { kind: "unsupported" };
+  if (kind === "configuration") return { kind };
   let method = "";
   let authority: string | undefined;
   let path = "";

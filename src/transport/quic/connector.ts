@@ -6,6 +6,7 @@ import type { RawHeaders } from "../../wire/headers.ts";
 import { DATA_PREAMBLE_BYTES, encodeDataHead } from "../../wire/quic/stream-head.ts";
 import { type ConnectResponse, connectRequest, connectResponse } from "../../wire/schema/connect-request.ts";
 import type {
+  ConfigurationHandler,
   ConnectorSession,
   DialTarget,
   IncomingStream,
@@ -13,6 +14,7 @@ import type {
   StreamResponse,
   Transport,
 } from "../port.ts";
+import { configurationMethod } from "./configuration.ts";
 import type { QuicConnection, QuicEngine, QuicStream } from "./engine.ts";
 import { chooseEngine } from "./engines/choose.ts";
 import {
@@ -103,6 +105,10 @@ export class QuicConnectorSession extends QuicSession implements ConnectorSessio
     const early = this.#early;
     this.#early = [];
     for (const stream of early) handler(stream);
+  }
+
+  onConfiguration(handler: ConfigurationHandler): void {
+    this.serveRpc([configurationMethod(handler)]);
   }
 
   protected override onStream(stream: QuicStream): void {

@@ -6,12 +6,15 @@ import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import { encodeDataHead, LEAVING_STREAM } from "../../wire/quic/stream-head.ts";
 import { connectRequest, connectResponse } from "../../wire/schema/connect-request.ts";
 import {
+  type ConfigurationAnswer,
+  type ConfigurationUpdate,
   type EdgeSession,
   FEATURE_EDGE_LEAVING,
   FEATURE_QUIC_FRAMES,
   type RequestEvents,
   type StreamRequest,
 } from "../port.ts";
+import { pushConfiguration } from "./configuration.ts";
 import type { QuicConnection, QuicEngine, QuicListener, QuicStream, QuicStreamEvents } from "./engine.ts";
 import { connectRequestOf, parseConnectResponse, sendsBody } from "./messages.ts";
 import { ALPN, CONTROL_STREAM_ID, type DataHead, QuicSession } from "./session.ts";
@@ -105,6 +108,10 @@ export class QuicEdgeSession extends QuicSession implements EdgeSession {
       provesEnd: this.#provesEnd,
       onGone: () => this.streamGone(),
     });
+  }
+
+  pushConfiguration(update: ConfigurationUpdate): Promise<ConfigurationAnswer> {
+    return pushConfiguration(() => this.openRpc(), update);
   }
 
   protected override onStream(stream: QuicStream): void {

@@ -3,7 +3,10 @@ import { TunnelError } from "../../core/errors.ts";
 import type { ByteChannel, ChannelEvents } from "../../net/channel.ts";
 import { formatAddress } from "../../net/socket-errors.ts";
 import { RPC_PREAMBLE, type StreamHead } from "../../wire/quic/stream-head.ts";
+import type { RpcConnection } from "../../wire/rpc/connection.ts";
+import type { MethodHandler } from "../../wire/rpc/method-handler.ts";
 import type { CloseReason, Session } from "../port.ts";
+import { openRpc } from "../rpc-channel.ts";
 import type { QuicClose, QuicConnection, QuicStream } from "./engine.ts";
 import { lossOf } from "./loss.ts";
 import { RESET_CODE, StreamChannel } from "./stream-channel.ts";
@@ -39,7 +42,7 @@ export abstract class QuicSession implements Session {
   readonly #clock: Clock;
   readonly #resolveClosed: (reason: CloseReason) => void;
   #receiveDatagram: (bytes: Uint8Array) => void = () => {};
-  #serveRpc: ((channel: ByteChannel) => void) | undefined;
+  #methods: readonly MethodHandler[] = [];
   #rpcStreams = 0;
   #streams = 0;
   #draining = false;
@@ -108,16 +111,16 @@ export abstract class QuicSession implements Session {
   }
 
   /** Opens an RPC stream; undefined when the peer allows no stream now. It is cut {@link RPC_STREAM_LIFE_MS} later. */
-  openRpc(): ByteChannel | undefined {
+  openRpc(): RpcConnection | undefined {
     const stream = this.#over ? undefined : this.connection.openStream();
     if (stream === undefined) return undefined;
     stream.write(RPC_PREAMBLE);
-    return this.#limited(new RawChannel(stream));
+    return this.#startRpc(new RawChannel(stream), [], () => {});
   }
 
-  /** Sets who serves the peer's RPC streams; without it they are reset. */
-  serveRpc(handler: (channel: ByteChannel) => void): void {
-    this.#serveRpc = handler;
+  /** Adds methods that the peer may call on RPC streams; without any these are reset. */
+  serveRpc(methods: readonly MethodHandler[]): void {
+    this.#methods = [...this.#methods, ...methods];
   }
 
   /** The peer opened a stream other than the control stream. */
@@ -125,8 +128,11 @@ export abstract class QuicSession implements Session {
 
   /** An RPC stream of the peer, its signature read. False = not served. */
   protected acceptRpc(channel: ByteChannel): boolean {
-    if (this.#serveRpc === undefined || this.#rpcStreams >= MAX_RPC_STREAMS) return false;
-    this.#serveRpc(this.#limited(channel));
+    if (this.#methods.length === 0 || this.#rpcStreams >= MAX_RPC_STREAMS) return false;
+    this.#rpcStreams += 1;
+    this.#startRpc(channel, this.#methods, () => {
+      this.#rpcStreams -= 1;
+    });
     return true;
   }
 
@@ -143,18 +149,20 @@ export abstract class QuicSession implements Session {
     this.#closeWhenIdle();
   }
 
-  #limited<T extends ByteChannel>(channel: T): T {
-    this.#rpcStreams += 1;
+  #startRpc(channel: ByteChannel, methods: readonly MethodHandler[], onGone: () => void): RpcConnection {
     const cancel: CancelTimer = this.#clock.after(
       RPC_STREAM_LIFE_MS,
-      () => {
-        this.#rpcStreams -= 1;
-        channel.abort(new TunnelError("timeout", "The RPC stream lived too long"));
-      },
+      () => channel.abort(new TunnelError("timeout", "The RPC stream lived too long")),
       { background: true },
     );
-    void this.closed.then(cancel);
-    return channel;
+    return openRpc(channel, {
+      methods,
+      onClosed: () => {},
+      onGone: () => {
+        cancel();
+        onGone();
+      },
+    });
   }
 
   #closeWhenIdle(): void {

@@ -296,13 +296,13 @@ describe("a run that cannot be is refused in one line that says what to do", () 
       want: /^\/c\.yml:2:5: Rule #1: Service "x" is not a URL/,
     },
     {
-      name: "protection that is not there, for a service of a flag",
+      name: "protection that is wrong, for a service of a flag",
       given: {
         ...ready("config=/c.yml"),
-        files: { "/c.yml": "originRequest:\n  access: {required: true, teamName: t}" },
+        files: { "/c.yml": "originRequest:\n  access: {required: true, audTag: [a]}" },
       },
       usage: false,
-      want: /^\/c\.yml:2:3: "access" is not enforced by this release/,
+      want: /^\/c\.yml:2:3: "access" is required and has an audTag/,
     },
     {
       name: "url and socket",
@@ -439,16 +439,10 @@ describe("warnings", () => {
       want: '/c.yml:1:1: Unknown key "ingres": did you mean "ingress"?',
     },
     {
-      name: "idle setting",
-      given: ready("no-chunked-encoding=true"),
-      want: '"disableChunkedEncoding" is not acted on by this release',
-    },
-    {
       name: "HTTP/2 without TLS",
       given: { flags: [`token=${OWN_TOKEN}`, "url=http://localhost:1", "http2-origin=true"] },
       want: '"http2Origin: true" needs a service with TLS: use "http2Origin: h2c" for one in clear text',
     },
-    { name: "idle proxy", given: ready("socks5=true"), want: '"proxyType" is not acted on by this release' },
     {
       name: "path of url",
       given: { flags: [`token=${OWN_TOKEN}`, "url=http://localhost:1/app"] },

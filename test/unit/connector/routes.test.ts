@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { describeRules } from "../../../src/connector/describe-rules.ts";
 import { createRoutes } from "../../../src/connector/routes.ts";
-import { TunnelError } from "../../../src/core/errors.ts";
 import { type IngressRules, parseIngress } from "../../../src/ingress/rules.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 
@@ -41,18 +41,15 @@ describe("routes", () => {
     expect(routesOf(rules).route("a.example", "/x/%2e%2e/api")).toEqual({ kind: "ambiguous-path" });
   });
 
-  test("are not made for a service that this release does not have; the rule is named", () => {
-    const unsupported = rulesOf([{ hostname: "a.example", service: "http://h:1" }, { service: "socks-proxy" }]);
-    try {
-      routesOf(unsupported);
-      expect.unreachable();
-    } catch (error) {
-      expect(error).toBeInstanceOf(TunnelError);
-      expect(error).toMatchObject({
-        code: "config.invalid",
-        message: expect.stringMatching(/^Rule #2: [^\n]*"socks-proxy"/),
-      });
-    }
+  test("are made for every kind of service", () => {
+    const kinds = ["https://h", "h2c://h:1", "unix:/s", "unix+tls:/s", "http_status:404", "hello_world"];
+    const streams = ["tcp://h:1", "ssh://h", "rdp://h", "smb://h", "mysql://h:3306", "bastion", "socks-proxy"];
+    const all = [...kinds, ...streams];
+    const ingress = all.map((service, i) =>
+      i < all.length - 1 ? { hostname: `h${i}.example`, service } : { service },
+    );
+    const { services } = routesOf(rulesOf(ingress));
+    expect([...services.values()].map(({ service }) => service.label)).toHaveLength(all.length);
   });
 
   test("are told to the edge with what differs from the defaults, durations in seconds", () => {
@@ -63,7 +60,7 @@ describe("routes", () => {
       ],
       { noTLSVerify: true, keepAliveTimeout: "2m" },
     );
-    expect(JSON.parse(routesOf(described).describe())).toEqual({
+    expect(JSON.parse(describeRules(described))).toEqual({
       __configuration_flags: {},
       ingress: [
         {

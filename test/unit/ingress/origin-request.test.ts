@@ -7,22 +7,20 @@ import {
 } from "../../../src/ingress/origin-request.ts";
 import { parseIngress } from "../../../src/ingress/rules.ts";
 
-const EVERYTHING = { enforces: new Set(["access", "ipRules"] as const) };
-
 /** Settings of the first rule. */
 function settingsOf(global: unknown, own: unknown): OriginSettings {
-  const parsed = parseIngress(
-    { originRequest: global, ingress: [{ service: "http://localhost:80", originRequest: own }] },
-    EVERYTHING,
-  );
+  const parsed = parseIngress({
+    originRequest: global,
+    ingress: [{ service: "socks-proxy", originRequest: own }],
+  });
   expect(parsed.issues).toEqual([]);
   return parsed.rules?.rules[0]?.settings as OriginSettings;
 }
 
-function issuesOf(originRequest: unknown, options: { durations?: DurationStyle; open?: boolean } = {}): string[] {
+function issuesOf(originRequest: unknown, options: { durations?: DurationStyle } = {}): string[] {
   const parsed = parseIngress(
     { originRequest, ingress: [{ service: "http_status:404" }] },
-    { durations: options.durations ?? "text", ...(options.open === true ? {} : EVERYTHING) },
+    { durations: options.durations ?? "text" },
   );
   return parsed.issues.map((issue) => `${issue.severity} ${issue.path}: ${formatIssue(issue, undefined)}`);
 }
@@ -47,7 +45,14 @@ const ALL_TEXT = {
   proxyPort: 1080,
   proxyType: "socks",
   ipRules: [{ prefix: "10.0.0.0/8", ports: [22, 443], allow: true }, { prefix: "::/0" }],
-  access: { required: true, teamName: "team", audTag: ["a", "b"], environment: "fed" },
+  access: { required: true, teamName: "team", audTag: ["a", "b"], environment: "fed", certsUrl: "https://a.example/c" },
+  clientCert: "/cert.pem",
+  clientKey: "/key.pem",
+  proxyProtocol: "v2",
+  maxConnections: 7,
+  responseHeaderTimeout: "1m",
+  pathPrefixStrip: "/app/",
+  pathRewrite: { match: "^/a(.*)", replace: "/b$1" },
 };
 const ALL_PARSED: OriginSettings = {
   ...ALL_TEXT,
@@ -55,6 +60,9 @@ const ALL_PARSED: OriginSettings = {
   tlsTimeout: 2_000,
   tcpKeepAlive: 3_000,
   keepAliveTimeout: 65_000,
+  proxyProtocol: "v2",
+  responseHeaderTimeout: 60_000,
+  pathPrefixStrip: "/app",
   ipRules: [
     { prefix: "10.0.0.0/8", ports: [22, 443], allow: true },
     { prefix: "::/0", ports: [], allow: false },
@@ -171,6 +179,33 @@ const WRONG: { raw: unknown; want: string[] }[] = [
       'error originRequest.ipRules[3].allow: "allow" must be true or false',
     ],
   },
+  {
+    raw: { proxyProtocol: "v3" },
+    want: ['error originRequest.proxyProtocol: "proxyProtocol" must be v1, v2 or empty, not "v3"'],
+  },
+  {
+    raw: { maxConnections: -1 },
+    want: ['error originRequest.maxConnections: "maxConnections" must be a whole number from 0 to 65535, not "-1"'],
+  },
+  {
+    raw: { pathPrefixStrip: "app" },
+    want: ['error originRequest.pathPrefixStrip: "pathPrefixStrip" must be a path such as /app'],
+  },
+  {
+    raw: { pathRewrite: { match: "(?=a)", replace: "", replce: 1 } },
+    want: [
+      'warning originRequest.pathRewrite.replce: Unknown key "replce": did you mean "replace"?',
+      'error originRequest.pathRewrite: "pathRewrite" cannot be used: error parsing regexp: invalid or unsupported Perl syntax: `(?=`',
+    ],
+  },
+  {
+    raw: { pathRewrite: { match: "^/a", replace: "/$1" } },
+    want: ['error originRequest.pathRewrite: "pathRewrite" cannot be used: n > number of groups: 1'],
+  },
+  {
+    raw: { pathRewrite: "a" },
+    want: ['error originRequest.pathRewrite: "pathRewrite" must be a map with match and replace'],
+  },
   { raw: { ipRules: {} }, want: ['error originRequest.ipRules: "ipRules" must be a list'] },
   { raw: { access: true }, want: ['error originRequest.access: "access" must be a map of settings'] },
   {
@@ -194,21 +229,24 @@ test.each(WRONG.map(({ raw, want }) => ({ json: JSON.stringify(raw), raw, want }
   },
 );
 
-describe("a protection that the connector does not act on", () => {
-  test("is refused, so that no rule stays open unnoticed", () => {
-    const text = "is not enforced by this release, so the rule would be open: remove it or keep cloudflared";
-    expect(issuesOf({ access: { required: true, teamName: "t" } }, { open: true })).toEqual([
-      `error originRequest.access: "access" ${text}`,
-    ]);
-    expect(issuesOf({ ipRules: [{ prefix: "10.0.0.0/8" }] }, { open: true })).toEqual([
-      `error originRequest.ipRules: "ipRules" ${text}`,
+describe("ipRules of a rule", () => {
+  const rule = (service: string) =>
+    parseIngress({ ingress: [{ service, originRequest: { ipRules: [{ prefix: "10.0.0.0/8" }] } }] }).issues.map(
+      ({ path, message }) => `${path}: ${message}`,
+    );
+
+  test.each(["bastion", "socks-proxy"])("are for %s", (service) => {
+    expect(rule(service)).toEqual([]);
+  });
+
+  test.each(["http://localhost:1", "http_status:404", "tcp://localhost:1"])("mean nothing to %s", (service) => {
+    expect(rule(service)).toEqual([
+      'ingress[0].originRequest.ipRules: Rule #1: "ipRules" say what bastion and socks-proxy may reach, and mean nothing to this service',
     ]);
   });
 
-  test.each([{ access: {} }, { access: { required: false, teamName: "t" } }, { ipRules: [] }])(
-    "passes when it is off: %j",
-    (raw) => {
-      expect(issuesOf(raw, { open: true })).toEqual([]);
-    },
-  );
+  test("of the whole file are for those that they mean something to", () => {
+    const ingress = [{ service: "http_status:404" }];
+    expect(parseIngress({ ingress, originRequest: { ipRules: [{ prefix: "10.0.0.0/8" }] } }).issues).toEqual([]);
+  });
 });

@@ -28,7 +28,7 @@ test.each([
   { text: "ssh://host", want: { kind: "tcp", scheme: "ssh", host: "host", port: 22 } },
   { text: "rdp://host", want: { kind: "tcp", scheme: "rdp", host: "host", port: 3389 } },
   { text: "smb://host", want: { kind: "tcp", scheme: "smb", host: "host", port: 445 } },
-  { text: "mysql://host", want: { kind: "tcp", scheme: "mysql", host: "host", port: 0 } },
+  { text: "mysql://host:3306", want: { kind: "tcp", scheme: "mysql", host: "host", port: 3306 } },
   { text: "h2c://host:50051", want: { kind: "h2c", host: "host", port: 50051 } },
   { text: "H2C://[::1]", want: { kind: "h2c", host: "::1", port: 80 } },
 ])("$text", ({ text, want }) => {
@@ -45,6 +45,7 @@ describe("a service is refused", () => {
     { text: "http://localhost/", says: "may not have a path" },
     { text: "http://localhost:8080/app", says: "may not have a path" },
     { text: "tcp://db/x", says: "may not have a path" },
+    { text: "mysql://host", says: "needs a port" },
     { text: "http://localhost:0", says: "port" },
     { text: "http://localhost:00", says: "port" },
     { text: "http://localhost:65536", says: "port" },

@@ -59,12 +59,12 @@ describe("request bytes", () => {
     const origin = new ScriptedOrigin();
     const pool = origin.pool();
     if (kept === 1) await warm(origin, pool);
-    const { exchange, events } = start(pool, post(5));
+    const { exchange, events } = start(pool, post(5, "PUT"));
     expect(exchange.write(bytesOf("hello"))).toBe(true);
     exchange.end([]);
     await turn();
     const end = origin.end(0);
-    expect(end.received).toBe("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    expect(end.received).toBe("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
     expect(end.writes).toBe(1);
     end.send(OK);
     await turn();

@@ -4,11 +4,11 @@ import type { MethodHandler } from "../wire/rpc/method-handler.ts";
 
 /**
  * Runs an RPC connection over a byte channel. While the peer does not read, nothing of it is read either, so answers
- * cannot pile up. Our direction of the channel ends with the connection.
+ * cannot pile up. Our direction of the channel ends with the connection. `onGone` is called once the channel is over too.
  */
 export function openRpc(
   channel: ByteChannel,
-  options: { methods?: readonly MethodHandler[]; onClosed: (reason: RpcCloseReason) => void },
+  options: { methods?: readonly MethodHandler[]; onClosed: (reason: RpcCloseReason) => void; onGone?: () => void },
 ): RpcConnection {
   const rpc = new RpcConnection({
     send(message) {
@@ -26,7 +26,10 @@ export function openRpc(
     onData: (chunk) => rpc.receive(chunk),
     onDrain: () => channel.resume(),
     onEnd: () => rpc.lose(),
-    onClose: () => rpc.lose(),
+    onClose: () => {
+      rpc.lose();
+      options.onGone?.();
+    },
   });
   return rpc;
 }
