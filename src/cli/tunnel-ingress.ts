@@ -1,22 +1,47 @@
 import { loadConfigFile } from "../config/file.ts";
-import type { FileValues } from "../config/values.ts";
+import { ORIGIN_FLAGS } from "../config/flags.ts";
+import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
+import { type FileValues, Values } from "../config/values.ts";
+import { parseRemoteRules } from "../connector/remote-rules.ts";
 import { formatIssue } from "../ingress/issue.ts";
 import { type IngressRules, matchRule, parseIngress } from "../ingress/rules.ts";
 import { formatService } from "../ingress/service.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportFailure } from "./failure.ts";
+import { VALIDATE_FLAGS } from "./ingress-flags.ts";
 
-/** `culvert tunnel ingress validate`: checks the rules of a config file; unknown keys fail too. */
+/**
+ * `culvert tunnel ingress validate`: checks the rules of a config file, or with `--json` those that a dashboard would
+ * push. Unknown keys fail too.
+ */
 export function validate(context: Context): Promise<number> {
+  const values = new Values([...VALIDATE_FLAGS, ...ORIGIN_FLAGS], { args: context.args, env: context.host.env });
+  const json = values.string("json");
+  if (json !== undefined) {
+    const parsed = parseRemoteRules(json);
+    return Promise.resolve(tell(context, "command line flag --json", "errors" in parsed ? parsed.errors : []));
+  }
   const loaded = load(context);
   if (typeof loaded === "number") return Promise.resolve(loaded);
-  context.print(`Validating rules from ${loaded.file.path}`);
-  if (loaded.problems.length > 0) {
-    for (const problem of loaded.problems) context.note(`Validation failed: ${problem}`);
-    return Promise.resolve(EXIT.failed);
+  const { file } = loaded;
+  const ofFlags = new Values(ALL_RUN_FLAGS, { args: new Map(), env: {}, file });
+  const problems = [...ofFlags.issues.map((issue) => formatIssue(issue, file.path)), ...loaded.problems];
+  const hasUrl = values.string("url") ?? ofFlags.string("url");
+  if (hasUrl !== undefined) {
+    problems.push(
+      `"url" is set to "${hasUrl}" beside ingress rules: a tunnel has either one service or rules, so remove one`,
+    );
   }
+  return Promise.resolve(tell(context, file.path, problems));
+}
+
+/** Says how a check ended. */
+function tell(context: Context, from: string, problems: readonly string[]): number {
+  context.print(`Validating rules from ${from}`);
+  for (const problem of problems) context.note(`Validation failed: ${problem}`);
+  if (problems.length > 0) return EXIT.failed;
   context.print("OK");
-  return Promise.resolve(EXIT.ok);
+  return EXIT.ok;
 }
 
 /** `culvert tunnel ingress rule URL`: says which rule takes a URL. */

@@ -1,17 +1,21 @@
-import { isMap, isSeq, LineCounter, parseDocument } from "yaml";
+import { type Document, isAlias, LineCounter, parseDocument, visit, type YAMLError } from "yaml";
 import { describe, systemCode } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { type ConfigIssue, didYouMean, type Locate } from "../ingress/issue.ts";
+import { misplacedSetting } from "../ingress/origin-request.ts";
 import { FILE_ONLY_KEYS } from "./flags.ts";
 import { expandHome, type Host } from "./host.ts";
 import { ALL_RUN_FLAGS } from "./tunnel-flags.ts";
 import type { FileValues } from "./values.ts";
+import { entryOf, firstMerge, typeScalars } from "./yaml-nodes.ts";
 
 const FILE_NAMES = ["config.yml", "config.yaml"] as const;
 /** Bytes a config file may have. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
-/** Nodes that aliases may stand for, together. */
-const MAX_ALIASES = 100;
+/** Nodes that aliases may stand for, together: room for thousands of rules that share their settings. */
+const MAX_ALIASES = 5_000;
+/** Reading a file as UTF-8 leaves U+FFFD for what is none; control characters are no YAML (YAML 1.2.2 section 5.1). */
+const UNREADABLE = /\ufffd|(?![\t\n\r\x85])\p{Cc}/u;
 
 export type LoadedFile =
   | { readonly kind: "loaded"; readonly file: FileValues; readonly warnings: readonly ConfigIssue[] }
@@ -53,40 +57,69 @@ export function parseConfigFile(path: string, text: string): LoadedFile {
   if (text.length > MAX_FILE_BYTES) {
     return failed(path, { severity: "error", path: "", message: `Config file "${path}" is too large` });
   }
+  const unreadable = UNREADABLE.exec(text);
+  if (unreadable !== null) return failed(path, unreadableIssue(text, unreadable));
+  try {
+    return readDocument(path, text);
+  } catch (error) {
+    // What cannot be walked to its end was never written by hand.
+    if (!(error instanceof RangeError)) throw error;
+    return failed(path, { severity: "error", path: "", message: `Config file "${path}" is nested too deeply` });
+  }
+}
+
+function readDocument(path: string, text: string): LoadedFile {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false, merge: true });
+  // A line may end in CR alone (YAML 1.2.2 section 5.4), which the library does not know; places stay what they are.
+  const source = text.replace(/\r(?!\n)/g, "\n");
+  const document = parseDocument(source, {
+    ...{ lineCounter: lines, uniqueKeys: true, prettyErrors: false, merge: true },
+    // It would write about odd keys to standard error by itself.
+    logLevel: "error",
+  });
   const place = (offset: number): { line: number; column: number } => {
     const { line, col } = lines.linePos(offset);
     return { line, column: col };
   };
+  const error = (message: string, offset: number): ConfigIssue => {
+    return { severity: "error", path: "", message, ...place(offset) };
+  };
+  if (document.errors.some(({ message }) => /call stack/.test(message))) throw new RangeError("nested too deeply");
   if (document.errors.length > 0) {
-    const issues = document.errors.map((error) => ({
-      severity: "error" as const,
-      path: "",
-      message: error.code === "DUPLICATE_KEY" ? "This key stands here for the second time" : oneLine(error.message),
-      ...place(error.pos[0]),
-    }));
+    // Every level that is open says the same of its end.
+    const each = new Map(document.errors.map((problem) => [`${problem.pos[0]} ${problem.message}`, problem]));
+    const issues = [...each.values()].map((problem) => error(yamlMessage(problem), problem.pos[0]));
     return { kind: "failed", path, issues };
   }
+  const aliases = aliasesOf(document);
+  const dangling = aliases.filter((alias) => !alias.known);
+  if (dangling.length > 0) {
+    const issues = dangling.map(({ name, offset }) => error(`Alias "*${name}" has no anchor in front of it`, offset));
+    return { kind: "failed", path, issues };
+  }
+  typeScalars(document);
   let top: unknown;
   try {
     top = document.toJS({ maxAliasCount: MAX_ALIASES });
-  } catch (error) {
-    // Aliases are looked up only now: one may name no anchor, or they may unfold to far more than the file holds.
-    return failed(path, { severity: "error", path: "", message: `Cannot use ${path}: ${oneLine(describe(error))}` });
+  } catch (thrown) {
+    if (thrown instanceof RangeError) throw thrown;
+    // Only now aliases are unfolded, perhaps to far more than the file holds, and maps merged.
+    const offset = firstMerge(document) ?? aliases[0]?.offset ?? 0;
+    return failed(path, error(`Aliases and merges cannot be used: ${oneLine(describe(thrown))}`, offset));
   }
   if (top !== null && top !== undefined && (typeof top !== "object" || Array.isArray(top))) {
     return failed(path, { severity: "error", path: "", message: "Must be a map of settings", line: 1, column: 1 });
   }
   const locate: Locate = (keys) => {
-    // The key of a map entry is a better place than its value; for a list item there is only the item.
-    const parent = keys.length > 1 ? document.getIn(keys.slice(0, -1), true) : document.contents;
-    const last = keys.at(-1);
+    let node: unknown = document.contents;
     let offset: number | undefined;
-    if (isMap(parent)) {
-      const pair = parent.items.find((item) => keyOf(item.key) === last);
-      offset = rangeOf(pair?.key);
-    } else if (isSeq(parent) && typeof last === "number") offset = rangeOf(parent.items[last]);
+    // What is not there has no place of its own: that of the map it is missing in is the next best.
+    for (const key of keys) {
+      const entry = entryOf(document, node, key);
+      if (entry === undefined) break;
+      offset = entry.offset ?? offset;
+      node = entry.value;
+    }
     return offset === undefined ? undefined : place(offset);
   };
   const file: FileValues = { path, top: (top ?? {}) as Record<string, unknown>, locate };
@@ -112,7 +145,7 @@ function unknownKeys(file: FileValues): ConfigIssue[] {
     .map((key) => {
       const hint = isOnlyFlag(key)
         ? "it can be set on the command line and in the environment only"
-        : didYouMean(nearest(key, known));
+        : (misplacedSetting(key) ?? didYouMean(nearest(key, known)));
       const message = isOnlyFlag(key) ? `"${key}" has no effect in a file` : `Unknown key "${key}"`;
       return {
         severity: "warning" as const,
@@ -134,14 +167,33 @@ function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, " ");
 }
 
-function keyOf(key: unknown): unknown {
-  return typeof key === "object" && key !== null && "value" in key ? key.value : key;
+function yamlMessage({ code, message }: YAMLError): string {
+  if (code === "DUPLICATE_KEY") return "This key stands here for the second time";
+  if (code === "MULTIPLE_DOCS") return "A second document begins here, and a config file is one";
+  return oneLine(message);
 }
 
-function rangeOf(node: unknown): number | undefined {
-  if (typeof node !== "object" || node === null || !("range" in node) || !Array.isArray(node.range)) return undefined;
-  const start: unknown = node.range[0];
-  return typeof start === "number" ? start : undefined;
+function unreadableIssue(text: string, { 0: char, index }: RegExpExecArray): ConfigIssue {
+  const before = text.slice(0, index).split(/\r\n?|\n/);
+  const place = { line: before.length, column: (before.at(-1)?.length ?? 0) + 1 };
+  const issue = { severity: "error", path: "", ...place } as const;
+  if (char === "\ufffd") return { ...issue, message: "This is not UTF-8", hint: "save the file as UTF-8" };
+  const code = char.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return { ...issue, message: `Control character U+${code} has no place in a config file` };
+}
+
+/** Every alias in order, with whether its anchor stands in front of it. */
+function aliasesOf(document: Document): { readonly name: string; readonly offset: number; readonly known: boolean }[] {
+  const found: { name: string; offset: number; known: boolean }[] = [];
+  const anchors = new Set<string>();
+  visit(document, {
+    Node(_, node) {
+      if (isAlias(node)) {
+        found.push({ name: node.source, offset: node.range?.[0] ?? 0, known: anchors.has(node.source) });
+      } else if (node.anchor !== undefined) anchors.add(node.anchor);
+    },
+  });
+  return found;
 }
 
 function failed(path: string, issue: ConfigIssue): LoadedFile {

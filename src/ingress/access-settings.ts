@@ -34,7 +34,7 @@ export function accessAuthority(
   return { issuer, certsUrl: `${issuer}${PATH_OF_CERTS}` };
 }
 
-const KEYS = Object.keys(NO_ACCESS);
+export const ACCESS_KEYS: readonly string[] = Object.keys(NO_ACCESS);
 
 /** Reads an `access` map; undefined, with issues, when it is wrong. */
 export function parseAccess(raw: unknown, at: IssuePath, issues: IssueList): AccessSettings | undefined {
@@ -44,7 +44,8 @@ export function parseAccess(raw: unknown, at: IssuePath, issues: IssueList): Acc
   }
   const map: Record<string, unknown> = { ...raw };
   for (const key of Object.keys(map)) {
-    if (!KEYS.includes(key)) issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, KEYS)));
+    if (!ACCESS_KEYS.includes(key))
+      issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, ACCESS_KEYS)));
   }
   let wrong = false;
   const refuse = (key: string, message: string): void => {

@@ -32,12 +32,13 @@ export function matchHost(pattern: HostPattern, hostname: string): boolean {
   }
 }
 
-/** A request's Host as patterns are compared with it: no port, no trailing dot, lower case. */
+/** A request's Host as patterns are compared with it: no port, no trailing dot, lower case, Unicode in punycode. */
 export function requestHostname(host: string): string {
   const end = host.startsWith("[") ? host.indexOf("]") + 1 : host.indexOf(":");
   const bare = end > 0 ? host.slice(0, end) : host;
   const lower = bare.toLowerCase();
-  return lower.endsWith(".") ? lower.slice(0, -1) : lower;
+  const rootless = lower.endsWith(".") ? lower.slice(0, -1) : lower;
+  return /^[\x21-\x7e]*$/.test(rootless) ? rootless : (normaliseHost(rootless) ?? rootless);
 }
 
 function hasPort(text: string): boolean {

@@ -12,7 +12,7 @@ export interface IpRule {
   readonly allow: boolean;
 }
 
-const KEYS = ["prefix", "ports", "allow"] as const;
+export const IP_RULE_KEYS = ["prefix", "ports", "allow"] as const;
 const MAX_PORT = 65_535;
 
 /** Reads an `ipRules` list; undefined, with issues, when something in it is wrong (surface: section 10.4). */
@@ -33,12 +33,12 @@ function parseIpRule(entry: unknown, at: IssuePath, issues: IssueList): IpRule |
   }
   const map: Record<string, unknown> = { ...entry };
   for (const key of Object.keys(map)) {
-    if ((KEYS as readonly string[]).includes(key)) continue;
-    issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, KEYS)));
+    if ((IP_RULE_KEYS as readonly string[]).includes(key)) continue;
+    issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, IP_RULE_KEYS)));
   }
   const { prefix, ports = [], allow = false } = map;
   let wrong = false;
-  const refuse = (key: (typeof KEYS)[number], message: string): void => {
+  const refuse = (key: (typeof IP_RULE_KEYS)[number], message: string): void => {
     wrong = true;
     issues.error(map[key] === undefined ? at : [...at, key], message);
   };

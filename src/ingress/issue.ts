@@ -22,6 +22,7 @@ export type Locate = (path: IssuePath) => { readonly line: number; readonly colu
 export class IssueList {
   readonly issues: ConfigIssue[] = [];
   readonly #locate: Locate;
+  readonly #seen = new Set<string>();
 
   constructor(locate: Locate = () => undefined) {
     this.#locate = locate;
@@ -41,6 +42,10 @@ export class IssueList {
 
   #add(severity: ConfigIssue["severity"], path: IssuePath, message: string, hint: string | undefined): void {
     const place = this.#locate(path);
+    // Maps that aliases share are read once for each of them.
+    const seen = place === undefined ? formatPath(path) : `${place.line}:${place.column}`;
+    if (this.#seen.has(`${seen} ${message}`)) return;
+    this.#seen.add(`${seen} ${message}`);
     this.issues.push({
       severity,
       path: formatPath(path),
@@ -59,7 +64,14 @@ export function didYouMean(candidate: string | undefined): string | undefined {
 /** One line for an issue, with its place in the file: `config.yml:3:5: Unknown key "servce": did you mean "service"?`. */
 export function formatIssue(issue: ConfigIssue, file: string | undefined): string {
   const place = file === undefined || issue.line === undefined ? "" : `${file}:${issue.line}:${issue.column ?? 1}: `;
-  return `${place}${issue.message}${issue.hint === undefined ? "" : `: ${issue.hint}`}`;
+  return visible(`${place}${issue.message}${issue.hint === undefined ? "" : `: ${issue.hint}`}`);
+}
+
+/** Line ends and other control characters as escapes: keys and values may have them, a log line must not. */
+function visible(text: string): string {
+  return text.replace(/[\p{Cc}\u2028\u2029]/gu, (char) => {
+    return char === "\n" ? "\\n" : `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
 }
 
 /** `ingress[2].originRequest.caPool`. */

@@ -5,8 +5,8 @@ import { type IpRule, parseIpRules } from "./ip-rules.ts";
 import { didYouMean, type IssueList, type IssuePath } from "./issue.ts";
 import { type PathRewriteSettings, parsePathPrefix, parsePathRewrite } from "./path-rewrite.ts";
 
-/** More idle connections than a machine has ports for are a typing error. */
-const MAX_IDLE_CONNECTIONS = 65_535;
+/** Only idle ones count against it, and those are never more than a machine has ports for: any number will do. */
+const MAX_IDLE_CONNECTIONS = 2 ** 31 - 1;
 const MAX_CONNECTIONS = 65_535;
 
 /** How a service is talked to; every key of `originRequest` (surface: section 11). Durations in ms. */
@@ -129,6 +129,11 @@ function isSetting(key: string): key is keyof OriginSettings {
   return Object.hasOwn(READERS, key);
 }
 
+/** The hint for a setting that stands outside `originRequest`; undefined for what is none. */
+export function misplacedSetting(key: string): string | undefined {
+  return isSetting(key) ? 'put it below "originRequest"' : undefined;
+}
+
 /** A time from 0, in ms. */
 export const readDuration: Reader<number> = (value, at, { issues, durations }) => {
   const ms =
@@ -166,10 +171,16 @@ function count(max: number): Reader<number> {
   };
 }
 
+/** To cloudflared whatever is not `socks` is empty: files that count on it must go on working (surface: section 11). */
 const proxyType: Reader<string> = (value, at, { issues }) => {
-  if (value === "" || value === "socks") return value;
-  issues.error(at, `"proxyType" must be empty or socks, not ${quote(value)}`);
-  return undefined;
+  if (typeof value !== "string") {
+    issues.error(at, `"proxyType" must be empty or socks, not ${quote(value)}`);
+    return undefined;
+  }
+  if (value !== "" && value !== "socks") {
+    issues.warning(at, `"proxyType" ${quote(value)} is not known, and does nothing`, "only socks does something");
+  }
+  return value;
 };
 
 const proxyProtocol: Reader<"" | "v1" | "v2"> = (value, at, { issues }) => {

@@ -12,7 +12,7 @@ export interface PathRewriteSettings {
 /** Gives the target to ask the service for; the query stays. */
 export type PathRewrite = (target: string) => { readonly target: string; readonly strippedPrefix: string };
 
-const KEYS = ["match", "replace"] as const;
+export const PATH_REWRITE_KEYS = ["match", "replace"] as const;
 /** Chars that stay as they are in a path besides letters and digits; `%` begins an escape. */
 const UNRESERVED = /[A-Za-z0-9\-._~]/;
 /** Nothing that ends a path, a line or a target; chars beyond ASCII belong into escapes. */
@@ -26,8 +26,8 @@ export function parsePathRewrite(raw: unknown, at: IssuePath, issues: IssueList)
   }
   const map: Record<string, unknown> = { ...raw };
   for (const key of Object.keys(map)) {
-    if ((KEYS as readonly string[]).includes(key)) continue;
-    issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, KEYS)));
+    if ((PATH_REWRITE_KEYS as readonly string[]).includes(key)) continue;
+    issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, PATH_REWRITE_KEYS)));
   }
   const { match, replace } = map;
   if (typeof match !== "string" || typeof replace !== "string" || match === "") {
@@ -47,7 +47,9 @@ export function parsePathRewrite(raw: unknown, at: IssuePath, issues: IssueList)
 
 /** Reads `pathPrefixStrip`; undefined, with an issue, when it is wrong. */
 export function parsePathPrefix(raw: unknown, at: IssuePath, issues: IssueList): string | undefined {
-  if (typeof raw === "string" && (raw === "" || /^\/[^?#\s\\]*$/.test(raw))) return raw.replace(/\/+$/, "");
+  // Half of a surrogate pair, which escapes can write, has no bytes that a request could have.
+  const isPath = typeof raw === "string" && (raw === "" || /^\/[^?#\s\\]*$/.test(raw)) && raw.isWellFormed();
+  if (isPath) return raw.replace(/\/+$/, "");
   issues.error(at, '"pathPrefixStrip" must be a path such as /app');
   return undefined;
 }

@@ -6,12 +6,14 @@ import { settingsConflict } from "./origin-conflicts.ts";
 import {
   DEFAULT_ORIGIN_SETTINGS,
   type DurationStyle,
+  misplacedSetting,
   type OriginContext,
   type OriginSettings,
   parseOriginSettings,
 } from "./origin-request.ts";
 import { compilePath, type PathPattern } from "./path-pattern.ts";
-import { parseService, type ServiceSpec } from "./service.ts";
+import { type PrivateNetworkSettings, parsePrivateNetwork } from "./private-network.ts";
+import { isNamedService, parseService, type ServiceSpec } from "./service.ts";
 import { parseServices } from "./services.ts";
 
 /** One ingress rule, ready to match. */
@@ -28,13 +30,15 @@ export interface IngressRules {
   readonly rules: readonly IngressRule[];
   /** What the settings of each rule start from. @default DEFAULT_ORIGIN_SETTINGS */
   readonly defaults?: OriginSettings;
+  /** What streams without a rule may reach. @default nothing */
+  readonly privateNetwork?: PrivateNetworkSettings | undefined;
 }
 
 export type ParsedIngress = { readonly rules: IngressRules | undefined; readonly issues: readonly ConfigIssue[] };
 
 /** Kinds that let visitors choose what to reach. */
 const REACHING: ReadonlySet<ServiceSpec["kind"]> = new Set(["bastion", "socks-proxy"]);
-const RULE_KEYS = ["hostname", "path", "service", "services", "balance", "originRequest"] as const;
+export const RULE_KEYS = ["hostname", "path", "service", "services", "balance", "originRequest"] as const;
 
 /** What serves when no rule is configured (surface: section 10.1). */
 export const NO_RULES: IngressRules = singleRule({ kind: "http_status", status: 503 });
@@ -45,11 +49,11 @@ export function singleRule(service: ServiceSpec, settings: OriginSettings = DEFA
 }
 
 /**
- * Reads `ingress` and `originRequest`. Every error is reported at once (surface: section 10.4); `rules` is undefined
- * when there is one. Warnings leave the rules usable.
+ * Reads `ingress`, `originRequest` and `warp-routing`. Every error is reported at once (surface: section 10.4); `rules`
+ * is undefined when there is one. Warnings leave the rules usable.
  */
 export function parseIngress(
-  raw: { readonly ingress?: unknown; readonly originRequest?: unknown },
+  raw: { readonly ingress?: unknown; readonly originRequest?: unknown; readonly "warp-routing"?: unknown },
   options: {
     readonly locate?: Locate;
     readonly durations?: DurationStyle;
@@ -58,8 +62,9 @@ export function parseIngress(
   const issues = new IssueList(options.locate);
   const context = { issues, durations: options.durations ?? "text" };
   const defaults = parseOriginSettings(raw.originRequest, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
+  const privateNetwork = parsePrivateNetwork(raw["warp-routing"], context);
   if (raw.ingress === undefined || raw.ingress === null) {
-    return { rules: issues.failed ? undefined : NO_RULES, issues: issues.issues };
+    return { rules: issues.failed ? undefined : { ...NO_RULES, privateNetwork }, issues: issues.issues };
   }
   if (!Array.isArray(raw.ingress) || raw.ingress.length === 0) {
     issues.error(["ingress"], "Must be a list with at least one rule");
@@ -68,7 +73,8 @@ export function parseIngress(
   const entries: readonly unknown[] = raw.ingress;
   const rules = entries.map((entry, i) => parseRule(entry, i, entries.length, defaults, context));
   if (issues.failed) return { rules: undefined, issues: issues.issues };
-  return { rules: { rules: rules.filter((rule) => rule !== undefined), defaults }, issues: issues.issues };
+  const found = rules.filter((rule) => rule !== undefined);
+  return { rules: { rules: found, defaults, privateNetwork }, issues: issues.issues };
 }
 
 function parseRule(
@@ -88,7 +94,7 @@ function parseRule(
   const raw = entry as Record<string, unknown>;
   for (const key of Object.keys(raw)) {
     if ((RULE_KEYS as readonly string[]).includes(key)) continue;
-    issues.warning([...at, key], `Unknown key "${key}"`, didYouMean(nearest(key, RULE_KEYS)));
+    issues.warning([...at, key], `Unknown key "${key}"`, misplacedSetting(key) ?? didYouMean(nearest(key, RULE_KEYS)));
   }
   const hostname = textOf(raw["hostname"], [...at, "hostname"], issues);
   const pathText = textOf(raw["path"], [...at, "path"], issues);
@@ -106,11 +112,12 @@ function parseRule(
   if (raw["balance"] !== undefined && raw["balance"] !== null && !Array.isArray(raw["services"])) {
     issues.error([...at, "balance"], `${name}: "balance" is about a list of "services"`);
   }
-  // Those of the file are for every rule that they mean something to; in a rule somebody counts on them.
+  // Those of the file are for every rule that they mean something to; in a rule somebody counts on them. No error, since
+  // cloudflared says nothing: rules that it takes must not stop a connector.
   const ownIpRules = settings.ipRules !== defaults.ipRules && settings.ipRules.length > 0;
   if (ownIpRules && service !== undefined && !REACHING.has(service.kind)) {
     const place = [...at, "originRequest", "ipRules"];
-    issues.error(
+    issues.warning(
       place,
       `${name}: "ipRules" say what bastion and socks-proxy may reach, and mean nothing to this service`,
     );
@@ -128,7 +135,7 @@ function parseRule(
   return { hostname, host, path, service, settings };
 }
 
-/** `bastionMode` makes a bastion of any URL, and of a rule without a service (surface: section 10.5). */
+/** `bastionMode` makes a bastion of whatever has no name of its own, and of no service (surface: section 10.5). */
 function readService(
   value: unknown,
   settings: OriginSettings,
@@ -142,7 +149,7 @@ function readService(
     return undefined;
   }
   const text = value ?? "";
-  if (settings.bastionMode && (text === "" || text.includes("://"))) return { kind: "bastion" };
+  if (settings.bastionMode && !isNamedService(text)) return { kind: "bastion" };
   if (text === "") {
     issues.error(at, `${name} needs a service`);
     return undefined;

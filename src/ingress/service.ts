@@ -40,14 +40,19 @@ export interface HealthCheckSettings {
   readonly unhealthyAfter: number;
 }
 
-const DEFAULT_PORTS: Readonly<Record<string, number>> = { ssh: 22, rdp: 3389, smb: 445, tcp: 7864 };
-const HTTP_SCHEMES: Readonly<Record<string, "http" | "https" | "h2c">> = {
-  http: "http",
-  ws: "http",
-  https: "https",
-  wss: "https",
-  h2c: "h2c",
-};
+const DEFAULT_PORTS: ReadonlyMap<string, number> = new Map([
+  ["ssh", 22],
+  ["rdp", 3389],
+  ["smb", 445],
+  ["tcp", 7864],
+]);
+const HTTP_SCHEMES: ReadonlyMap<string, "http" | "https" | "h2c"> = new Map([
+  ["http", "http"],
+  ["ws", "http"],
+  ["https", "https"],
+  ["wss", "https"],
+  ["h2c", "h2c"],
+]);
 
 /** Reads a service, or says what is wrong with it. */
 export function parseService(text: string): ServiceSpec | { readonly error: string } {
@@ -62,6 +67,11 @@ export function parseService(text: string): ServiceSpec | { readonly error: stri
   if (text === "hello_world" || text === "hello-world") return { kind: "hello_world" };
   if (text === "socks-proxy" || text === "bastion") return { kind: text };
   return urlService(text);
+}
+
+/** True for services that are no URL: those are what they are in `bastionMode` too. */
+export function isNamedService(text: string): boolean {
+  return /^(?:(?:unix|unix\+tls|http_status):|(?:hello[_-]world|socks-proxy|bastion)$)/.test(text);
 }
 
 /** The service as a rule writes it, for logs. */
@@ -99,16 +109,16 @@ function urlService(text: string): ServiceSpec | { error: string } {
   if (parts?.[3]?.startsWith("/") === true) {
     return { error: `Service "${text}" may not have a path: requests keep their own` };
   }
-  const host = /^(\[[0-9a-f:.%\w]+\]|[^:[\]\s]+)(?::([0-9]{0,5}))?$/i.exec(authority);
+  const host = /^(\[[0-9a-f:.%\w]+\]|[^:[\]\s%\\^`{|}]+)(?::([0-9]{0,5}))?$/i.exec(authority);
   // As in any URL, a colon with nothing behind it is no port.
   const port = host?.[2] === undefined || host[2] === "" ? undefined : Number(host[2]);
   if (host?.[1] === undefined || port === 0 || (port !== undefined && port > 65_535)) {
     return { error: `Service "${text}" does not name a host and a port from 1 to 65535` };
   }
   const name = host[1].replace(/^\[|\]$/g, "");
-  const http = HTTP_SCHEMES[scheme];
+  const http = HTTP_SCHEMES.get(scheme);
   if (http !== undefined) return { kind: http, host: name, port: port ?? (http === "https" ? 443 : 80) };
-  const tcpPort = port ?? DEFAULT_PORTS[scheme];
+  const tcpPort = port ?? DEFAULT_PORTS.get(scheme);
   if (tcpPort === undefined) {
     return {
       error: `Service "${text}" needs a port, since "${scheme}" has none of its own: ${scheme}://${host[1]}:PORT`,

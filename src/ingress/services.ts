@@ -16,9 +16,9 @@ const MAX_THRESHOLD = 100;
 /** Checks must not be the load that they look for, in ms. */
 const MIN_INTERVAL_MS = 100;
 
-const BACKEND_KEYS = ["service", "weight"] as const;
-const BALANCE_KEYS = ["healthCheck", "stickyCookie", "ejectAfter", "ejectFor"] as const;
-const HEALTH_KEYS = ["path", "interval", "timeout", "healthyAfter", "unhealthyAfter"] as const;
+export const BACKEND_KEYS = ["service", "weight"] as const;
+export const BALANCE_KEYS = ["healthCheck", "stickyCookie", "ejectAfter", "ejectFor"] as const;
+export const HEALTH_KEYS = ["path", "interval", "timeout", "healthyAfter", "unhealthyAfter"] as const;
 const HTTP_KINDS: ReadonlySet<ServiceSpec["kind"]> = new Set(["http", "https", "h2c", "unix", "unix+tls"]);
 
 const DEFAULT_BALANCE: BalanceSettings = { healthCheck: undefined, stickyCookie: "", ejectAfter: 3, ejectFor: 10_000 };

@@ -12,11 +12,16 @@ const RULES = `ingress:
 `;
 
 /** Runs a command with one config file, if any. */
-async function call(command: Run, config: string | undefined, positionals: readonly string[] = []) {
+async function call(
+  command: Run,
+  config: string | undefined,
+  positionals: readonly string[] = [],
+  flags: readonly (readonly [string, readonly string[]])[] = [],
+) {
   const out: string[] = [];
   const err: string[] = [];
   const code = await command({
-    args: new Map([["config", ["/c.yml"]]]),
+    args: new Map([["config", ["/c.yml"]], ...flags]),
     positionals,
     host: {
       env: {},
@@ -49,11 +54,32 @@ describe("ingress validate", () => {
     },
     { what: "unknown key", yaml: "ingress:\n  - servcie: x\n    service: http://h:1\n", at: "/c.yml:2:5: " },
     { what: "unknown key at the top", yaml: "ingres: []\ningress:\n  - service: http://h:1\n", at: "/c.yml:1:1: " },
+    { what: "a flag of another type", yaml: `retries: many\n${RULES}`, at: "/c.yml:1:1: " },
   ])("fails with the place of: $what", async ({ yaml, at }) => {
     const { code, out, err } = await call(validate, yaml);
     expect({ code, out }).toEqual({ code: 1, out: ["Validating rules from /c.yml"] });
     expect(err).toHaveLength(1);
     expect(err[0]).toStartWith(`Validation failed: ${at}`);
+  });
+
+  test("fails when there is one service beside the rules, wherever it is named", async () => {
+    const told = [/^Validation failed: "url" is set to "http:\/\/h:1" beside ingress rules/];
+    const inFile = await call(validate, `url: http://h:1\n${RULES}`);
+    const byFlag = await call(validate, RULES, [], [["url", ["http://h:1"]]]);
+    for (const { code, err } of [inFile, byFlag]) {
+      expect(code).toBe(1);
+      expect(err).toEqual(told.map((line) => expect.stringMatching(line)));
+    }
+  });
+
+  test.each([
+    { json: '{"ingress":[{"service":"http://h:1","originRequest":{"connectTimeout":5}}]}', code: 0, err: [] },
+    { json: '{"ingress":[{"hostname":"a.example","service":"http://h:1"}]}', code: 1, err: [/^Validation failed: /] },
+    { json: "{", code: 1, err: [/^Validation failed: The configuration is no JSON$/] },
+  ])("with --json $json ends with $code", async ({ json, code, err }) => {
+    const told = await call(validate, undefined, [], [["json", [json]]]);
+    expect({ code: told.code, err: told.err }).toEqual({ code, err: err.map((line) => expect.stringMatching(line)) });
+    expect(told.out[0]).toBe("Validating rules from command line flag --json");
   });
 
   test("fails in one line when the file is not there", async () => {

@@ -141,17 +141,21 @@ const WRONG: { raw: unknown; want: string[] }[] = [
     want: [
       'error originRequest.noTLSVerify: "noTLSVerify" must be true or false, not "yes"',
       'error originRequest.httpHostHeader: "httpHostHeader" must be a text, not "5"',
-      'error originRequest.keepAliveConnections: "keepAliveConnections" must be a whole number from 0 to 65535, not "1.5"',
+      'error originRequest.keepAliveConnections: "keepAliveConnections" must be a whole number from 0 to 2147483647, not "1.5"',
       'error originRequest.proxyPort: "proxyPort" must be a whole number from 0 to 65535, not "65536"',
-      'error originRequest.proxyType: "proxyType" must be empty or socks, not "http"',
+      'warning originRequest.proxyType: "proxyType" "http" is not known, and does nothing: only socks does something',
     ],
   },
   {
     raw: { keepAliveConnections: Number.NaN, proxyPort: -1 },
     want: [
-      'error originRequest.keepAliveConnections: "keepAliveConnections" must be a whole number from 0 to 65535, not "NaN"',
+      'error originRequest.keepAliveConnections: "keepAliveConnections" must be a whole number from 0 to 2147483647, not "NaN"',
       'error originRequest.proxyPort: "proxyPort" must be a whole number from 0 to 65535, not "-1"',
     ],
+  },
+  {
+    raw: { proxyType: 5 },
+    want: ['error originRequest.proxyType: "proxyType" must be empty or socks, not "5"'],
   },
   {
     raw: { http2Origin: "yes" },
@@ -232,7 +236,7 @@ test.each(WRONG.map(({ raw, want }) => ({ json: JSON.stringify(raw), raw, want }
 describe("ipRules of a rule", () => {
   const rule = (service: string) =>
     parseIngress({ ingress: [{ service, originRequest: { ipRules: [{ prefix: "10.0.0.0/8" }] } }] }).issues.map(
-      ({ path, message }) => `${path}: ${message}`,
+      ({ severity, path, message }) => `${severity} ${path}: ${message}`,
     );
 
   test.each(["bastion", "socks-proxy"])("are for %s", (service) => {
@@ -241,7 +245,7 @@ describe("ipRules of a rule", () => {
 
   test.each(["http://localhost:1", "http_status:404", "tcp://localhost:1"])("mean nothing to %s", (service) => {
     expect(rule(service)).toEqual([
-      'ingress[0].originRequest.ipRules: Rule #1: "ipRules" say what bastion and socks-proxy may reach, and mean nothing to this service',
+      'warning ingress[0].originRequest.ipRules: Rule #1: "ipRules" say what bastion and socks-proxy may reach, and mean nothing to this service',
     ]);
   });
 
