@@ -14,9 +14,11 @@ const MAX_BODY_BYTES = 1024 * 1024;
 
 export interface HttpRequest {
   readonly app: AppAddress;
-  readonly method: "GET" | "HEAD";
-  /** All fields but Host. */
+  readonly method: "GET" | "HEAD" | "POST";
+  /** All fields but Host and Content-Length. */
   readonly headers: RawHeaders;
+  /** @default none */
+  readonly body?: Uint8Array;
   /** Asks for another protocol: an answer of 101 hands out the connection. */
   readonly upgrade: boolean;
   /** False = the answer is complete with its head. */
@@ -42,12 +44,10 @@ export async function exchange(
   deps: { readonly dialling: DialSettings; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<HttpAnswer> {
-  const { app, method, timeoutMs } = request;
-  const head = encodeRequestHead({
-    method,
-    target: app.target,
-    headers: ["Host", app.authority, ...request.headers],
-  });
+  const { app, method, timeoutMs, body } = request;
+  const length = body === undefined ? [] : ["Content-Length", String(body.length)];
+  const headers = ["Host", app.authority, ...request.headers, ...length];
+  const head = encodeRequestHead({ method, target: app.target, headers }, body);
   if (!(head instanceof Uint8Array)) {
     throw new TunnelError("request.malformed", `The header field ${head.field ?? head.part} cannot be sent`);
   }

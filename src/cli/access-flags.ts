@@ -118,7 +118,7 @@ export const ACCESS_LOGIN_FLAGS = [
 /** Of `access token`. */
 export const ACCESS_TOKEN_FLAGS = [APP, ...ACCESS_DIAL_FLAGS] as const satisfies readonly Flag[];
 
-/** Of `access curl`; what is curl's own stands behind `--`. */
+/** Of `access curl`, in front of the URL; what stands behind it is curl's. */
 export const ACCESS_CURL_FLAGS = [
   { name: "allow-request", aliases: ["ar"], type: "bool", help: "Send the request even without a token" },
   ...ACCESS_DIAL_FLAGS,
@@ -133,6 +133,7 @@ export const ACCESS_SSH_CONFIG_FLAGS = [
 /** Of `access ssh-gen`. */
 export const ACCESS_SSH_GEN_FLAGS = [
   { name: "hostname", type: "string", value: "HOST", help: "Hostname of the application" },
+  ...ACCESS_DIAL_FLAGS,
 ] as const satisfies readonly Flag[];
 
 /** Of `access` itself. */

@@ -53,7 +53,7 @@ export async function token(context: Context): Promise<number> {
   }
 }
 
-/** `culvert access curl URL -- ARGUMENTS`: runs curl with the token; gives its exit code. */
+/** `culvert access curl URL ARGUMENTS`: runs curl with the token; gives its exit code. */
 export async function curl(context: Context): Promise<number> {
   const prepared = prepare(context, "curl", ACCESS_CURL_FLAGS, { hostOnly: true });
   if (typeof prepared === "number") return prepared;
@@ -73,7 +73,9 @@ export async function curl(context: Context): Promise<number> {
     const file = join(folder, "header");
     writeFileSync(file, `Cf-Access-Token: ${found ?? ""}\n`, { mode: 0o600 });
     const header = found === undefined ? [] : ["-H", `@${file}`];
-    return await runCurl([...context.positionals, ...header]);
+    // `--` between the URL and the rest is for the eye.
+    const [url = "", ...rest] = context.positionals;
+    return await runCurl([url, ...(rest[0] === "--" ? rest.slice(1) : rest), ...header]);
   } catch (error) {
     return reportError(context, error);
   } finally {

@@ -32,6 +32,8 @@ export interface Command {
   readonly description?: string;
   readonly examples?: readonly string[];
   readonly flags?: readonly Flag[];
+  /** Words behind the first argument are arguments too, whatever they look like: they are for another program. */
+  readonly passThrough?: boolean;
   readonly hidden?: boolean;
   readonly children?: readonly Command[];
   readonly load?: () => Promise<{ readonly run: Run }>;

@@ -11,6 +11,7 @@ import {
 } from "./access-flags.ts";
 import type { Command } from "./command.ts";
 import { ADVERTISE_FLAG, EDGE_RUN_FLAGS, STATE_DIR_FLAG, UP_FLAGS } from "./edge-flags.ts";
+import { VALIDATE_FLAGS } from "./ingress-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -21,7 +22,11 @@ const ingress: Command = {
     {
       name: "validate",
       summary: "Check the rules of a config file",
-      examples: ["culvert tunnel --config config.yml ingress validate"],
+      examples: [
+        "culvert tunnel --config config.yml ingress validate",
+        `culvert tunnel ingress validate --json '{"ingress":[{"service":"http://localhost:8080"}]}'`,
+      ],
+      flags: VALIDATE_FLAGS,
       load: async () => ({ run: (await import("./tunnel-ingress.ts")).validate }),
     },
     {
@@ -172,8 +177,13 @@ const access: Command = {
     {
       name: "curl",
       summary: "Run curl with the token of an application",
-      usage: "URL [-- CURL-ARGUMENTS]",
-      examples: ["culvert access curl https://app.example.com/api -- --silent --head"],
+      usage: "URL [CURL-ARGUMENTS]",
+      description: "Runs curl with the token of an application. What stands behind the URL is passed to curl as it is.",
+      examples: [
+        "culvert access curl https://app.example.com/api --silent --head",
+        "culvert access curl --allow-request https://app.example.com/api -- -d @body.json",
+      ],
+      passThrough: true,
       flags: ACCESS_CURL_FLAGS,
       load: async () => ({ run: (await import("./access-login.ts")).curl }),
     },
@@ -186,8 +196,10 @@ const access: Command = {
     },
     {
       name: "ssh-gen",
-      summary: "Get a short-lived SSH certificate",
-      hidden: true,
+      summary: "Get a short-lived SSH certificate from Access",
+      description:
+        "Gets a short-lived certificate for an SSH key from the organisation whose Access protects the application. Key and certificate are kept in ~/.cloudflared, where the lines of 'ssh-config --short-lived-cert' have ssh look for them.",
+      examples: ["culvert access ssh-gen --hostname ssh.example.com"],
       flags: ACCESS_SSH_GEN_FLAGS,
       load: async () => ({ run: (await import("./access-ssh.ts")).gen }),
     },

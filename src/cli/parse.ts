@@ -38,6 +38,10 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
       else if (word === "help" && positionals.length === 0) helpAsked = true;
       else if (command.load === undefined || helpAsked) return usage(unknownCommand(path, word));
       else positionals.push(word);
+      if (positionals.length > 0 && command.passThrough === true) {
+        positionals.push(...argv.slice(i + 1));
+        break;
+      }
       continue;
     }
     const equals = word.indexOf("=");

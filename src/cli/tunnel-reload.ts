@@ -12,7 +12,7 @@ import type { Context } from "./command.ts";
 
 /** What takes effect while the connector runs: the rules, and the flags that make one. */
 const LIVE_KEYS: ReadonlySet<string> = new Set([
-  ...["ingress", "originRequest", "loglevel"],
+  ...["ingress", "originRequest", "warp-routing", "loglevel"],
   ...ORIGIN_FLAGS.map(({ name }) => name),
 ]);
 

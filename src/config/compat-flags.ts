@@ -74,7 +74,6 @@ const LATER: readonly Row[] = [
 
 const RUN_LATER: readonly Row[] = [
   ["features", "list", { aliases: ["F"] }],
-  ["max-active-flows", "int", { env: ["TUNNEL_MAX_ACTIVE_FLOWS"], file: false }],
   ["icmpv4-src", "string", { env: ["TUNNEL_ICMPV4_SRC"], file: false }],
   ["icmpv6-src", "string", { env: ["TUNNEL_ICMPV6_SRC"], file: false }],
   ["dns-resolver-addrs", "list", { env: ["TUNNEL_DNS_RESOLVER_ADDRS"], file: false }],

@@ -209,6 +209,14 @@ export const RUN_FLAGS = [
     hidden: true,
     help: "Credentials as a text",
   },
+  {
+    name: "max-active-flows",
+    env: ["TUNNEL_MAX_ACTIVE_FLOWS"],
+    type: "int",
+    hidden: true,
+    value: "N",
+    help: "Private network streams at once, whatever warp-routing says; 0 = no bound",
+  },
 ] as const satisfies readonly Flag[];
 
 /** The credentials, and the one service of a tunnel without rules (surface: section 2.4); known wherever TUNNEL_FLAGS are. */

@@ -3,6 +3,7 @@ import { parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "../core/log.ts";
 import { type ConfigIssue, formatIssue, IssueList } from "../ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings, parseOriginSettings } from "../ingress/origin-request.ts";
+import { type PrivateNetworkSettings, parsePrivateNetwork } from "../ingress/private-network.ts";
 import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
 import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
 import { parseCredentials } from "../wire/credentials.ts";
@@ -55,6 +56,8 @@ export interface RunConfig {
   readonly pidFile: string | undefined;
   readonly tags: ReadonlyArray<readonly [name: string, value: string]>;
   readonly rules: IngressRules;
+  /** `--max-active-flows`; undefined = what the rules say, 0 = no bound. */
+  readonly maxActiveFlows: number | undefined;
   /** Where the rules come from, for the log: the path of the file, or what else. */
   readonly rulesFrom: string;
   /** The config file as it was read; undefined = there is none. */
@@ -153,6 +156,9 @@ class Builder {
     }
     const transportTries = values.number("max-edge-addr-retries");
     if (transportTries < 1) this.#usage("max-edge-addr-retries must be 1 or more");
+    const maxActiveFlows =
+      values.source("max-active-flows") === undefined ? undefined : values.number("max-active-flows");
+    if (maxActiveFlows !== undefined && maxActiveFlows < 0) this.#usage("max-active-flows must be 0 or more");
     this.#warnOfLater();
     const pidFile = values.string("pidfile");
     const rules = this.#rules();
@@ -177,6 +183,7 @@ class Builder {
       pidFile: pidFile === undefined ? undefined : expandHome(this.#host, pidFile),
       tags: this.#tags(),
       rules: rules.rules,
+      maxActiveFlows,
       rulesFrom: rules.from,
       file: this.#file,
       settings: values.shown(),
@@ -386,14 +393,19 @@ class Builder {
     }
     const base = this.#fileSettings();
     if (base === undefined) return undefined;
-    const single = readSingleOrigin(this.#values, base);
+    const { privateNetwork } = base;
+    const single = readSingleOrigin(this.#values, base.settings);
     switch (single.kind) {
       case "rules":
         if (single.warning !== undefined) this.warnings.push(single.warning);
-        return single;
+        return { ...single, rules: { ...single.rules, privateNetwork } };
       case "wrong":
         return this.#usage(single.message);
       case "none":
+        // A connector may be there for its network alone.
+        if (file !== undefined && privateNetwork !== undefined) {
+          return { rules: { ...NO_RULES, privateNetwork }, from: file.path };
+        }
         this.warnings.push(
           "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request",
         );
@@ -401,14 +413,15 @@ class Builder {
     }
   }
 
-  /** `originRequest` of the file holds for a service that a flag names as well: it may ask for protection. */
-  #fileSettings(): OriginSettings | undefined {
+  /** What the file says holds for a service that a flag names as well: it may ask for protection. */
+  #fileSettings(): { settings: OriginSettings; privateNetwork: PrivateNetworkSettings | undefined } | undefined {
     const issues = new IssueList(this.#file?.locate);
-    const raw = this.#file?.top["originRequest"];
+    const { originRequest, "warp-routing": warpRouting } = this.#file?.top ?? {};
     const context = { issues, durations: "text" } as const;
-    const settings = parseOriginSettings(raw, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
+    const settings = parseOriginSettings(originRequest, DEFAULT_ORIGIN_SETTINGS, ["originRequest"], context);
+    const privateNetwork = parsePrivateNetwork(warpRouting, context);
     this.#issues(issues.issues, this.#file?.path);
-    return issues.failed ? undefined : settings;
+    return issues.failed ? undefined : { settings, privateNetwork };
   }
 
   #fileText(key: string): string | undefined {

@@ -5,6 +5,7 @@ import type { Logger } from "../core/log.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import { createConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsServer, startMetricsServer } from "../ops/metrics-server.ts";
+import { createFlows } from "../proxy/flows.ts";
 import { createProxy } from "../proxy/proxy.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
@@ -17,6 +18,7 @@ import {
   type Transport,
 } from "../transport/port.ts";
 import { createConnect } from "./connection.ts";
+import type { SetFlag } from "./describe-rules.ts";
 import type { FindAddresses } from "./edges.ts";
 import { goArch, type TunnelIdentity } from "./identity.ts";
 import { LiveConfiguration, type LocalResult } from "./live-configuration.ts";
@@ -41,6 +43,8 @@ export interface ConnectorOptions {
   /** The preferred one first; more than one = falls back and returns. */
   readonly transports: readonly Transport[];
   readonly routes: LiveRoutes;
+  /** Native TCP streams at once, whatever the rules say; 0 = no bound. @default what the rules say */
+  readonly maxActiveFlows?: number | undefined;
   /** Connections wanted; as many as there are edge addresses at most. */
   readonly haConnections: number;
   /** Fewer, where the edge was given by hand; undefined = no limit. */
@@ -54,6 +58,8 @@ export interface ConnectorOptions {
   /** Where metrics are served; undefined = the known ports, `off` = nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | "off" | undefined;
   readonly version: string;
+  /** Flags that somebody set, of which an edge is told some. @default none */
+  readonly flags?: readonly SetFlag[];
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -91,11 +97,11 @@ export interface Connector {
  */
 export async function startConnector(options: ConnectorOptions, deps: ConnectorDeps): Promise<Connector> {
   const { clock, log } = deps;
-  const metrics = createConnectorMetrics();
+  const metrics = createConnectorMetrics({ backends: () => options.routes.backends() });
   /** Connections by index: while one gives way to another, both may have the same. */
   const live = new Map<number, number>();
   const ready = Promise.withResolvers<void>();
-  const configuration = new LiveConfiguration(options.routes, { log, observer: metrics });
+  const configuration = new LiveConfiguration(options.routes, { log, observer: metrics, flags: options.flags ?? [] });
   await options.routes.start();
 
   const [preferred] = options.transports;
@@ -153,7 +159,17 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       log,
       rpcTimeoutMs: options.rpcTimeoutMs,
       gracePeriodMs: options.gracePeriodMs,
-      proxy: createProxy({ route: options.routes.route, log, observer: metrics }),
+      proxy: createProxy({
+        route: options.routes.route,
+        flow: createFlows({
+          network: () => options.routes.privateNetwork,
+          maxActiveFlows: options.maxActiveFlows,
+          log,
+          observer: metrics,
+        }),
+        log,
+        observer: metrics,
+      }),
       configuration,
       observer: {
         registered: (connIndex, location, protocol) => {

@@ -2,7 +2,7 @@ import { TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import type { ConfigurationAnswer, ConfigurationUpdate } from "../transport/port.ts";
-import { describeConfiguration, describeRules } from "./describe-rules.ts";
+import { describeConfiguration, describeRules, type SetFlag } from "./describe-rules.ts";
 import type { LiveRoutes } from "./live-routes.ts";
 import { parseRemoteRules } from "./remote-rules.ts";
 import { formatRouteProblem, type RouteProblem, RoutesError } from "./routes.ts";
@@ -33,13 +33,19 @@ export class LiveConfiguration {
   readonly #routes: LiveRoutes;
   readonly #log: Logger;
   readonly #observer: ConfigurationObserver;
+  readonly #flags: readonly SetFlag[];
   readonly #listeners = new Set<() => void>();
   #version = LOCAL_VERSION;
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  constructor(routes: LiveRoutes, deps: { readonly log: Logger; readonly observer: ConfigurationObserver }) {
+  /** `flags`: what somebody set for this run, of which an edge is told some. */
+  constructor(
+    routes: LiveRoutes,
+    deps: { readonly log: Logger; readonly observer: ConfigurationObserver; readonly flags?: readonly SetFlag[] },
+  ) {
     this.#routes = routes;
+    this.#flags = deps.flags ?? [];
     this.#log = deps.log;
     this.#observer = deps.observer;
   }
@@ -49,9 +55,9 @@ export class LiveConfiguration {
     return describeConfiguration(this.#routes.rules, this.#version);
   }
 
-  /** For the edge: this machine's rules, JSON; undefined once an edge's are in force. */
+  /** For the edge: this machine's rules and flags, JSON; undefined once an edge's are in force. */
   describeLocal(): string | undefined {
-    return this.#version === LOCAL_VERSION ? describeRules(this.#routes.rules) : undefined;
+    return this.#version === LOCAL_VERSION ? describeRules(this.#routes.rules, this.#flags) : undefined;
   }
 
   /** Calls back whenever this machine's rules were replaced, until the function it gives is called. */

@@ -1,7 +1,8 @@
 import { delay } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { IngressRules } from "../ingress/rules.ts";
-import type { OriginService } from "../origin/port.ts";
+import type { BackendStatus, OriginService } from "../origin/port.ts";
+import type { PrivateNetwork } from "../origin/tcp/private-network.ts";
 import type { Router } from "../proxy/proxy.ts";
 import { createRoutes, type RouteDeps, type RouteProblem, RoutesError, type RouteTable } from "./routes.ts";
 
@@ -24,6 +25,22 @@ export class LiveRoutes {
 
   readonly route: Router = (host, path) => this.#table.route(host, path);
 
+  /** What streams without a rule may reach now; undefined = nothing. */
+  get privateNetwork(): PrivateNetwork | undefined {
+    return this.#table.privateNetwork;
+  }
+
+  /** Of each rule with several services how they are, the rules by their number from 0. */
+  backends(): ReadonlyMap<number, readonly BackendStatus[]> {
+    const services = [...this.#table.services.values()];
+    return new Map(
+      services.flatMap(({ ruleIndex, service }) => {
+        const backends = service.backends?.();
+        return backends === undefined ? [] : [[ruleIndex, backends] as const];
+      }),
+    );
+  }
+
   get rules(): IngressRules {
     return this.#table.rules;
   }
@@ -31,6 +48,7 @@ export class LiveRoutes {
   /** Starts the services; once, before the first request. Rejects with a {@link RoutesError}. */
   async start(): Promise<void> {
     await this.#start(this.#table, new Set());
+    this.#tellOfNetwork(undefined);
   }
 
   /**
@@ -44,12 +62,27 @@ export class LiveRoutes {
     const running = servicesOf(before);
     await this.#start(next, running);
     this.#table = next;
+    this.#tellOfNetwork(before);
     const named = servicesOf(next);
     await closeAll([...running].filter((service) => !named.has(service)));
   }
 
   async close(): Promise<void> {
     await closeAll(servicesOf(this.#table));
+  }
+
+  /** At the start, and when something of it has changed. */
+  #tellOfNetwork(before: RouteTable | undefined): void {
+    const { privateNetwork, rules } = this.#table;
+    if (JSON.stringify(rules.privateNetwork) === JSON.stringify(before?.rules.privateNetwork)) return;
+    const { log } = this.#deps;
+    if (privateNetwork === undefined) log?.info("The private network is closed to the edge again");
+    else if (!privateNetwork.open) log?.info("The edge may reach what the ipRules of warp-routing allow");
+    else {
+      log?.warn(
+        "warp-routing has no ipRules: the edge may reach every address of this network but loopback, link-local and cloud metadata",
+      );
+    }
   }
 
   async #start(table: RouteTable, running: ReadonlySet<OriginService>): Promise<void> {

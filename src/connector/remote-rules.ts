@@ -1,9 +1,9 @@
 import { formatIssue } from "../ingress/issue.ts";
-import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
+import { type IngressRules, parseIngress } from "../ingress/rules.ts";
 
 /**
- * Reads a configuration that an edge pushed (protocol: section 6): JSON text with `ingress` and `originRequest`. Other
- * keys are left alone; no rules means that everything is answered with 503.
+ * Reads a configuration that an edge pushed (protocol: section 6): JSON text with `ingress`, `originRequest` and
+ * `warp-routing`. Other keys are left alone; no rules means that everything is answered with 503.
  */
 export function parseRemoteRules(
   text: string,
@@ -17,10 +17,10 @@ export function parseRemoteRules(
   if (typeof config !== "object" || config === null || Array.isArray(config)) {
     return { errors: ["The configuration must be a JSON object"] };
   }
-  const { ingress, originRequest } = config as { readonly ingress?: unknown; readonly originRequest?: unknown };
+  const { ingress, ...rest } = config as { readonly ingress?: unknown };
   const none = Array.isArray(ingress) && ingress.length === 0;
-  const parsed = parseIngress({ ingress: none ? undefined : ingress, originRequest }, { durations: "seconds" });
-  if (parsed.rules !== undefined) return { rules: none ? NO_RULES : parsed.rules };
+  const parsed = parseIngress({ ...rest, ingress: none ? undefined : ingress }, { durations: "seconds" });
+  if (parsed.rules !== undefined) return { rules: parsed.rules };
   const errors = parsed.issues.filter(({ severity }) => severity === "error");
   return { errors: errors.map((issue) => `${issue.path}: ${formatIssue(issue, undefined)}`) };
 }

@@ -8,6 +8,7 @@ import { type IngressRules, matchRule } from "../ingress/rules.ts";
 import type { ServiceSpec } from "../ingress/service.ts";
 import { createOriginService } from "../origin/index.ts";
 import type { OriginService } from "../origin/port.ts";
+import { createPrivateNetwork, type PrivateNetwork } from "../origin/tcp/private-network.ts";
 import { type AccessCheck, createAccessCheck } from "../proxy/access-check.ts";
 import { AccessKeys } from "../proxy/access-keys.ts";
 import type { Route, Router } from "../proxy/proxy.ts";
@@ -18,6 +19,8 @@ export interface RouteTable {
   readonly route: Router;
   /** By what makes them the same service in another table. */
   readonly services: ReadonlyMap<string, RuleService>;
+  /** What streams without a rule may reach; undefined = nothing. */
+  readonly privateNetwork: PrivateNetwork | undefined;
   /** By URL. */
   readonly accessKeys: ReadonlyMap<string, AccessKeys>;
 }
@@ -91,6 +94,8 @@ export function createRoutes(rules: IngressRules, deps: RouteDeps, before?: Rout
   return {
     rules,
     services,
+    privateNetwork:
+      rules.privateNetwork === undefined ? undefined : createPrivateNetwork(rules.privateNetwork, deps.clock),
     accessKeys,
     route: (host, path) => {
       const match = matchRule(rules, host, path);

@@ -7,9 +7,12 @@ import { VERSION } from "../core/version.ts";
  */
 export interface ConnectorMetrics {
   readonly registry: Registry;
-  requestStarted(): void;
-  requestEnded(status: number | undefined): void;
+  requestStarted(kind: "http" | "websocket"): void;
+  requestEnded(kind: "http" | "websocket", status: number | undefined): void;
   requestFailed(): void;
+  /** A native TCP stream began to be served. */
+  flowStarted(): void;
+  flowEnded(): void;
   /** A stream was failed because nobody read what came on it. */
   streamOverBudget(): void;
   /** A connection registered at `location`. */
@@ -21,13 +24,31 @@ export interface ConnectorMetrics {
   configured(result: "applied" | "refused", version: number | undefined): void;
 }
 
-export function createConnectorMetrics(): ConnectorMetrics {
+/** What metrics ask for when somebody reads them. */
+export interface ConnectorMetricsSources {
+  /** Of each rule with several services how they are, in their order; the rules by their number from 0. */
+  backends(): ReadonlyMap<number, readonly BackendFacts[]>;
+}
+
+export interface BackendFacts {
+  readonly up: boolean;
+  readonly pending: number;
+  readonly ejections: number;
+  readonly failedChecks: number;
+}
+
+/** Backends that have metrics, the first ones: what rules hold is not for an edge to flood a time series store with. */
+export const MAX_SHOWN_BACKENDS = 1_000;
+
+export function createConnectorMetrics(sources: ConnectorMetricsSources): ConnectorMetrics {
   const registry = new Registry();
   const registers = [registry];
   let total = 0;
-  let concurrent = 0;
+  const open = { http: 0, websocket: 0 };
   let failed = 0;
   let overBudget = 0;
+  let flows = 0;
+  let activeFlows = 0;
   const byCode = new Map<number, number>();
   const live = new Map<number, string>();
 
@@ -45,7 +66,7 @@ export function createConnectorMetrics(): ConnectorMetrics {
     help: "Concurrent requests proxied through each tunnel",
     registers,
     collect() {
-      this.set(concurrent);
+      this.set(open.http + open.websocket);
     },
   });
   new Counter({
@@ -76,6 +97,33 @@ export function createConnectorMetrics(): ConnectorMetrics {
       this.inc(overBudget);
     },
   });
+  new Gauge({
+    name: "cloudflared_tcp_active_sessions",
+    help: "Concurrent count of TCP sessions that are being proxied to any origin",
+    registers,
+    collect() {
+      this.set(activeFlows);
+    },
+  });
+  new Counter({
+    name: "cloudflared_tcp_total_sessions",
+    help: "Total count of TCP sessions that have been proxied to any origin",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(flows);
+    },
+  });
+  new Gauge({
+    name: "culvert_streams_open",
+    help: "Visitors' streams that are being served: requests, WebSockets, and native TCP",
+    labelNames: ["kind"],
+    registers,
+    collect() {
+      for (const [kind, count] of Object.entries({ ...open, tcp: activeFlows })) this.set({ kind }, count);
+    },
+  });
+  backendMetrics(sources, registers);
   new Gauge({
     name: "cloudflared_tunnel_ha_connections",
     help: "Number of active ha connections",
@@ -125,16 +173,23 @@ export function createConnectorMetrics(): ConnectorMetrics {
 
   return {
     registry,
-    requestStarted: () => {
+    requestStarted: (kind) => {
       total += 1;
-      concurrent += 1;
+      open[kind] += 1;
     },
-    requestEnded: (status) => {
-      concurrent -= 1;
+    requestEnded: (kind, status) => {
+      open[kind] -= 1;
       if (status !== undefined) byCode.set(status, (byCode.get(status) ?? 0) + 1);
     },
     requestFailed: () => {
       failed += 1;
+    },
+    flowStarted: () => {
+      flows += 1;
+      activeFlows += 1;
+    },
+    flowEnded: () => {
+      activeFlows -= 1;
     },
     streamOverBudget: () => {
       overBudget += 1;
@@ -158,6 +213,55 @@ export function createConnectorMetrics(): ConnectorMetrics {
     },
     registrationFailed: (error) => failure.inc({ error, rpcName: "registerConnection" }),
   };
+}
+
+/** Labels are numbers, from 0 as in logs: of the rule, and of the service among those of the rule. */
+function backendMetrics(sources: ConnectorMetricsSources, registers: Registry[]): void {
+  const labelNames = ["rule", "backend"];
+  const each = (show: (labels: { rule: string; backend: string }, facts: BackendFacts) => void): void => {
+    let shown = 0;
+    for (const [rule, backends] of sources.backends()) {
+      for (const [backend, facts] of backends.entries()) {
+        if (shown >= MAX_SHOWN_BACKENDS) return;
+        shown += 1;
+        show({ rule: String(rule), backend: String(backend) }, facts);
+      }
+    }
+  };
+  const gauges = [
+    ["culvert_backend_up", "1 while requests go to this service of a rule", (facts: BackendFacts) => Number(facts.up)],
+    ["culvert_backend_pending", "Requests this service has not answered", (facts: BackendFacts) => facts.pending],
+  ] as const;
+  for (const [name, help, read] of gauges) {
+    new Gauge({
+      ...{ name, help, labelNames, registers },
+      collect() {
+        this.reset();
+        each((labels, facts) => this.set(labels, read(facts)));
+      },
+    });
+  }
+  const counters = [
+    [
+      "culvert_backend_ejections_total",
+      "Times this service was left out because requests to it failed",
+      (facts: BackendFacts) => facts.ejections,
+    ],
+    [
+      "culvert_backend_failed_checks_total",
+      "Health checks that this service did not pass",
+      (facts: BackendFacts) => facts.failedChecks,
+    ],
+  ] as const;
+  for (const [name, help, read] of counters) {
+    new Counter({
+      ...{ name, help, labelNames, registers },
+      collect() {
+        this.reset();
+        each((labels, facts) => this.inc(labels, read(facts)));
+      },
+    });
+  }
 }
 
 function processMetrics(registers: Registry[]): void {

@@ -1,5 +1,6 @@
-import type { Clock } from "../core/clock.ts";
-import { dialName } from "../net/happy-eyeballs.ts";
+import type { CancelTimer, Clock } from "../core/clock.ts";
+import { TunnelError } from "../core/errors.ts";
+import { dialName, type NameDialOptions } from "../net/happy-eyeballs.ts";
 import type { Connection, DialAddress } from "../net/sockets.ts";
 import { headerValue } from "../wire/headers.ts";
 import { encodeProxyHeader, type ProxyProtocolVersion } from "../wire/proxy-protocol.ts";
@@ -13,6 +14,9 @@ import type { TlsFiles } from "./tls-files.ts";
 /** Server names with connections of their own (`matchSNItoHost`); visitors choose them, so the least used one goes. */
 export const MAX_SERVER_NAMES = 64;
 
+/** What stands for "as long as the system tries", whose own limit is minutes. */
+const UNBOUNDED_MS = 24 * 3_600_000;
+
 /** How an HTTP service is reached and kept (surface: section 11). Times in ms. */
 export interface HttpServiceOptions {
   /** As the rule names it, for logs. */
@@ -22,7 +26,9 @@ export interface HttpServiceOptions {
   readonly secure: boolean;
   /** With TLS: offered, and taken when the service chooses it. Without: spoken from the first byte. */
   readonly http2: boolean;
+  /** 0 = for as long as the system tries. */
   readonly connectTimeoutMs: number;
+  /** From the connection to the end of the TLS handshake; 0 = for ever. */
   readonly tlsTimeoutMs: number;
   readonly keepAliveMs: number;
   readonly maxIdleConnections: number;
@@ -154,7 +160,7 @@ class Origins {
     const { address, verify, keepAliveMs, raceAddresses: race, tlsFiles, proxyProtocol } = this.#options;
     const limitMs = connectTimeoutMs(this.#options);
     const { ca, cert, key } = tlsFiles?.current() ?? {};
-    return dialName(
+    return dialInPhases(
       address,
       {
         signal,
@@ -166,13 +172,50 @@ class Origins {
         ...(this.#options.secure ? { tls: { serverName, ca, cert, key, verify, alpn } } : {}),
         ...(proxyProtocol === undefined ? {} : { prelude: (peer) => proxyHeader(proxyProtocol, request, peer) }),
       },
-      { clock: this.#clock },
+      this.#options,
+      this.#clock,
     );
   }
 }
 
-function connectTimeoutMs(options: HttpServiceOptions): number {
-  return options.connectTimeoutMs + (options.secure ? options.tlsTimeoutMs : 0);
+/** Connecting and TLS together. */
+function connectTimeoutMs({ connectTimeoutMs: connectMs, tlsTimeoutMs: tlsMs, secure }: HttpServiceOptions): number {
+  const unbounded = connectMs === 0 || (secure && tlsMs === 0);
+  return unbounded ? UNBOUNDED_MS : connectMs + (secure ? tlsMs : 0);
+}
+
+/** Dials, giving connecting and TLS their own time each: what one leaves over is not the other's. */
+async function dialInPhases(
+  address: DialAddress,
+  options: NameDialOptions & { readonly signal: AbortSignal },
+  { secure, connectTimeoutMs: connectMs, tlsTimeoutMs: tlsMs }: HttpServiceOptions,
+  clock: Clock,
+): Promise<Connection> {
+  // Without TLS there is one phase, which the pool's own limit bounds.
+  if (!secure) return await dialName(address, options, { clock });
+  const phase = new AbortController();
+  const limit = (ms: number, what: string): CancelTimer =>
+    ms === 0
+      ? () => {}
+      : clock.after(ms, () => {
+          phase.abort(new TunnelError("origin.timeout", `${what} within ${ms} ms`, { retry: "elsewhere" }));
+        });
+  let cancel = limit(connectMs, "Origin not reached");
+  const onConnected = (): void => {
+    cancel();
+    cancel = limit(tlsMs, "Origin agreed on no TLS");
+  };
+  const forward = (): void => phase.abort(options.signal.reason);
+  options.signal.addEventListener("abort", forward, { once: true });
+  if (options.signal.aborted) forward();
+  try {
+    return await dialName(address, { ...options, signal: phase.signal, onConnected }, { clock });
+  } catch (error) {
+    throw phase.signal.aborted ? phase.signal.reason : error;
+  } finally {
+    cancel();
+    options.signal.removeEventListener("abort", forward);
+  }
 }
 
 /** The edge names the visitor; their port nobody tells. */

@@ -41,6 +41,18 @@ export interface OriginExchange {
   abort(): void;
 }
 
+/** One of several services behind a rule, at this moment. */
+export interface BackendStatus {
+  /** Requests go to it. */
+  readonly up: boolean;
+  /** Requests it has not answered to the end. */
+  readonly pending: number;
+  /** Times it was left out because requests to it failed. */
+  readonly ejections: number;
+  /** Health checks it did not pass. */
+  readonly failedChecks: number;
+}
+
 /** A service behind the connector: one rule of the ingress. Adding a kind is a file and a line in `origin/index.ts`. */
 export interface OriginService {
   /** For logs, as the rule wrote it: `http://localhost:8080`, `http_status:404`. */
@@ -50,4 +62,6 @@ export interface OriginService {
   exchange(request: OriginRequest, events: OriginEvents): OriginExchange;
   /** Lets idle resources go; running exchanges end on their own. */
   close(): Promise<void>;
+  /** In the order of the rule; absent where there is one service only. */
+  backends?(): readonly BackendStatus[];
 }

@@ -25,11 +25,14 @@ export interface Route {
 /** Decides where a request goes. `ambiguous-path`: its dot segments would change the answer. */
 export type Router = (host: string, path: string) => Route | { readonly kind: "ambiguous-path" };
 
+/** What the streams are that rules are about. */
+export type RequestKind = "http" | "websocket";
+
 /** What the proxy counts; `ops` turns it into metrics. */
 export interface ProxyObserver {
-  requestStarted(): void;
+  requestStarted(kind: RequestKind): void;
   /** Once a request is over, however it ended. `status` is undefined when no answer went out whole. */
-  requestEnded(status: number | undefined): void;
+  requestEnded(kind: RequestKind, status: number | undefined): void;
   requestFailed(): void;
   /** A stream was failed because nobody read what came on it. */
   streamOverBudget(): void;
@@ -46,19 +49,18 @@ const STATUS_OF: { readonly [Code in ErrorCode]?: number } = {
 /** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
 export function createProxy(deps: {
   route: Router;
+  /** Serves streams that no rule is about: native TCP. */
+  flow: (stream: IncomingStream) => void;
   log: Logger;
   observer: ProxyObserver;
 }): (stream: IncomingStream) => void {
   return (stream) => {
-    deps.observer.requestStarted();
     const request = stream.request;
     if (request.kind === "tcp") {
-      deps.log.warn("Refused a private network stream: only published applications are served", {
-        destAddr: request.authority,
-      });
-      refuseUnread(stream, 502, deps.observer);
+      deps.flow(stream);
       return;
     }
+    deps.observer.requestStarted(kindOf(request));
     const route = deps.route(request.authority, request.path);
     if ("kind" in route) {
       deps.log.debug("Request refused: its dot segments could reach another rule", { path: request.path });
@@ -144,7 +146,7 @@ class Exchange implements OriginEvents {
     pipe(this.#stream, channel, (result) => {
       if (result.error?.code === "stream.limit") this.#overBudget(result.error);
       else if (result.error !== undefined) this.#debug("WebSocket ended early", result.error);
-      this.#observer.requestEnded(101);
+      this.#observer.requestEnded(kindOf(this.#stream.request), 101);
     });
   }
 
@@ -188,7 +190,8 @@ class Exchange implements OriginEvents {
       if (error.code === "stream.limit") this.#overBudget(error);
       else this.#debug("Request ended by the other side of the tunnel", error);
     }
-    this.#observer.requestEnded(error === undefined ? this.#status : undefined);
+    const status = error === undefined ? this.#status : undefined;
+    this.#observer.requestEnded(kindOf(this.#stream.request), status);
   }
 
   #overBudget(error: TunnelError): void {
@@ -242,7 +245,7 @@ function refuseUnread(stream: IncomingStream, status: number, observer: ProxyObs
     onData: () => {},
     onEnd: () => {},
     onDrain: () => {},
-    onClose: () => observer.requestEnded(status),
+    onClose: () => observer.requestEnded(kindOf(stream.request), status),
   });
   refuse(stream, status);
 }
@@ -250,6 +253,10 @@ function refuseUnread(stream: IncomingStream, status: number, observer: ProxyObs
 /** An answer of the connector's own making: head only (protocol: section 2.5). */
 function refuse(stream: IncomingStream, status: number): void {
   stream.respond({ status, headers: [], source: "cloudflared" }, { bodyless: true });
+}
+
+function kindOf(request: StreamRequest): RequestKind {
+  return request.kind === "websocket" ? "websocket" : "http";
 }
 
 function bodyKind(request: StreamRequest): "none" | "chunked" | number {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ACCESS_HOSTS, AccessServer, APP_HOST, AUDIENCE, AUTH_HOST } from "../support/access-server.ts";
 import { culvertCommand } from "../support/binary.ts";
@@ -170,10 +170,52 @@ test("access curl sends the token, and gives curl's exit code", async () => {
   mkdirSync(join(home.path, ".cloudflared"));
   writeFileSync(tokenFile(APP_TOKEN), server.issue("app"));
   const own = ["--silent", "--cacert", join(home.path, "ca.pem"), "--resolve", `${APP_HOST}:${server.port}:127.0.0.1`];
-  const run = (target: string) => runProcess(access("curl", ...here(), target, "--", ...own), environment());
-  expect(await run(`${url()}a?b=c`)).toEqual({ code: 0, stdout: "hello, /a?b=c\n", stderr: "" });
+  for (const between of [["--"], []]) {
+    const run = (target: string) => runProcess(access("curl", ...here(), target, ...between, ...own), environment());
+    expect(await run(`${url()}a?b=c`)).toEqual({ code: 0, stdout: "hello, /a?b=c\n", stderr: "" });
+  }
   const other = access("curl", ...here(), "--allow-request", "https://127.0.0.1:1/", "--", "--silent");
   expect((await runProcess(other, environment())).code).toBe(7);
+});
+
+test("access curl passes on what stands behind the URL, to the letter", async () => {
+  await using _server = startServer();
+  mkdirSync(join(home.path, ".cloudflared"));
+  const token = server.issue("app");
+  writeFileSync(tokenFile(APP_TOKEN), token);
+  // In curl's place, to see what curl is given and what is in the file that is named.
+  const script =
+    '#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; for last; do :; done; cat "$(printf %s "$last" | tr -d @)"; exit 9\n';
+  writeFileSync(join(home.path, "curl"), script, { mode: 0o755 });
+  const { env } = environment();
+  const run = (...args: readonly string[]) =>
+    runProcess(access("curl", ...here(), ...args), { env: { ...env, PATH: `${home.path}:${env["PATH"]}` } });
+  const given = [
+    "-X",
+    "POST",
+    "--help",
+    "-h",
+    "",
+    "-H",
+    "X-A: b c",
+    "--allow-request",
+    "--",
+    "-d",
+    '{"a": "$HOME *"}',
+    "--connect-to=x",
+  ];
+  for (const flag of ["--allow-request", "-ar"]) {
+    for (const between of [[], ["--"]]) {
+      const { code, stdout } = await run(flag, url(), ...between, ...given);
+      expect(code).toBe(9);
+      const [words = "", file] = stdout.split("<-H><@");
+      expect(words).toBe([url(), ...given].map((word) => `<${word}>`).join(""));
+      expect(file).toEndWith(`>Cf-Access-Token: ${token}\n`);
+    }
+  }
+  // Without a token: nothing is added.
+  rmSync(tokenFile(APP_TOKEN));
+  expect((await run("--allow-request", url(), "--silent", "/dev/null")).stdout).toBe(`<${url()}><--silent></dev/null>`);
 });
 
 describe.skipIf(!existsSync(CLOUDFLARED) || !(await canHaveOwnHosts()))("cloudflared", () => {

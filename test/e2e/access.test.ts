@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { culvertCommand } from "../support/binary.ts";
@@ -347,73 +347,3 @@ for (const proxy of PROXIES) {
     expect(refused.stderr).not.toContain("other");
   });
 }
-
-const SSHD = Bun.which("sshd");
-const cloudflared = CONNECTORS.find((kind) => !kind.ours && kind.missing === undefined);
-const SSH_CONNECTORS = [culvertConnector("http2"), ...(cloudflared === undefined ? [] : [cloudflared])];
-
-describe.skipIf(SSHD === null || Bun.which("ssh") === null).each(SSH_CONNECTORS)("access ssh, $name", (kind) => {
-  test(
-    "ssh logs in through it as its ProxyCommand, copies 20 MiB, and hears exit codes",
-    async () => {
-      using dir = makeTempDir();
-      const at = (name: string): string => join(dir.path, name);
-      for (const name of ["host", "user"]) {
-        await runProcess(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", at(name)]);
-      }
-      // The folder where sshd drops its privileges; packages make it at boot.
-      if (process.getuid?.() === 0) mkdirSync("/run/sshd", { recursive: true });
-      const holder = await startTcpOrigin(() => {});
-      const { port } = holder;
-      await holder[Symbol.asyncDispose]();
-      writeFileSync(
-        at("sshd_config"),
-        [
-          ...[`Port ${port}`, "ListenAddress 127.0.0.1", `HostKey ${at("host")}`, `PidFile ${at("pid")}`],
-          ...[`AuthorizedKeysFile ${at("user.pub")}`, "StrictModes no", "PasswordAuthentication no", "UsePAM no"],
-          ...["PermitRootLogin yes", "KbdInteractiveAuthentication no"],
-        ].join("\n"),
-      );
-      chmodSync(dir.path, 0o711);
-      await using sshd = startProcess([SSHD ?? "", "-D", "-e", "-f", at("sshd_config")]);
-      await sshd.errorLine(/Server listening/);
-      await using lab = await startStreamLab(kind, port);
-      const [, ...toEdge] = lab.access.slice(1);
-      const command = access("ssh", "--hostname", "http://%h", ...toEdge).join(" ");
-      const user = (await runProcess(["id", "-un"])).stdout.trim();
-      const ssh = (...remote: readonly string[]): readonly string[] => [
-        ...["ssh", "-F", "none", "-i", at("user"), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"],
-        ...[
-          "-o",
-          "StrictHostKeyChecking=accept-new",
-          "-o",
-          `UserKnownHostsFile=${at("known")}`,
-          "-o",
-          "LogLevel=ERROR",
-        ],
-        ...["-o", `ProxyCommand=${command}`, `${user}@${HOST}`, ...remote],
-      ];
-      const env = cleanEnvironment();
-      expect(await runProcess(ssh("echo", "from afar"), { env })).toEqual({
-        code: 0,
-        stdout: "from afar\n",
-        stderr: "",
-      });
-      expect((await runProcess(ssh("exit", "7"), { env })).code).toBe(7);
-      const bytes = randomBytes(20 * MIB);
-      writeFileSync(at("bytes"), bytes);
-      const hash = createHash("sha256").update(bytes).digest("hex");
-      const quoted = ssh("sha256sum")
-        .map((word) => `'${word}'`)
-        .join(" ");
-      const up = await runProcess(["sh", "-c", `${quoted} <'${at("bytes")}'`], { env, deadlineMs: 30_000 });
-      expect(up.stdout).toBe(`${hash}  -\n`);
-      const down = ssh("cat", at("bytes"))
-        .map((word) => `'${word}'`)
-        .join(" ");
-      const back = await runProcess(["sh", "-c", `${down} | sha256sum`], { env, deadlineMs: 30_000 });
-      expect(back.stdout).toBe(`${hash}  -\n`);
-    },
-    BULK_DEADLINE_MS,
-  );
-});

@@ -4,16 +4,13 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { dial } from "../../src/net/dial.ts";
-import { listen } from "../../src/net/listen.ts";
-import { pipe } from "../../src/net/pipe.ts";
-import { makeTestCertificate } from "../support/certificate.ts";
 import { addTunnel, CONNECTORS, cleanEnvironment, startConnector, startEdgeProcess } from "../support/lab.ts";
 import { type LabOrigin, startOrigin } from "../support/origins.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { runProcess, startProcess } from "../support/processes.ts";
 import { startTcpOrigin } from "../support/tcp-origin.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
+import { startTlsFront } from "../support/tls-front.ts";
 import { openStream, StreamConversation, startStreamPort } from "../support/tunnel-client.ts";
 
 const MIB = 1024 * 1024;
@@ -195,7 +192,7 @@ for (const kind of CONNECTORS) {
     test.skipIf(CLOUDFLARED === "")(
       "the unmodified cloudflared access tcp: 32 MiB there and back, 20 connections",
       async () => {
-        await using front = await startTlsFront(publicPort);
+        await using front = await startTlsFront(publicPort, ["echo.lab.example"]);
         const url = `127.0.0.1:${await freePort()}`;
         const argv = [CLOUDFLARED, "access", "tcp", "--hostname", "echo.lab.example", "--url", url];
         const env = { ...cleanEnvironment(), HOME: dir.path };
@@ -210,23 +207,6 @@ for (const kind of CONNECTORS) {
       LONG_MS,
     );
   });
-}
-
-/** What Cloudflare's edge would do in front of ours: the client only speaks TLS. */
-async function startTlsFront(to: number): Promise<{ readonly port: number } & AsyncDisposable> {
-  const listener = await listen({
-    host: "127.0.0.1",
-    port: 0,
-    maxConnections: 100,
-    tls: await makeTestCertificate(["echo.lab.example"]),
-    onConnection: ({ channel }) => {
-      dial({ host: "127.0.0.1", port: to }).then(
-        (connection) => pipe(channel, connection.channel, () => {}),
-        (error) => channel.abort(error),
-      );
-    },
-  });
-  return { port: listener.port, [Symbol.asyncDispose]: () => listener.close() };
 }
 
 async function echoes(port: number, size: number): Promise<void> {

@@ -58,6 +58,7 @@ async function tunnel(open: () => Promise<Sessions>): Promise<Tunnel> {
   connector.serve(
     createProxy({
       route: () => ({ ruleIndex: 0, service, headers: { hostHeader: undefined, tags: [] } }),
+      flow: () => {},
       log: createLogger({ level: "error", format: "default", wallMs: () => 0, write: () => {} }),
       observer: {
         requestStarted: () => {},

@@ -21,6 +21,8 @@ export class AccessServer implements AsyncDisposable {
   readonly seen: SeenRequest[] = [];
   /** Changes what an application says about itself. */
   metadata: Record<string, unknown> = {};
+  /** Signs SSH keys; without it nobody gets a certificate. */
+  certify: ((publicKey: string) => Promise<string>) | undefined;
   /** Signs with a key that is not among the published ones. */
   forged = false;
   readonly #keys = generateKeyPairSync("rsa", { modulusLength: 2_048 });
@@ -75,7 +77,8 @@ export class AccessServer implements AsyncDisposable {
     this.#serial += 1;
     const nowS = Math.floor(Date.now() / 1_000);
     const claims = { aud: [kind === "app" ? AUDIENCE : "org"], email: "me@example.test", exp: nowS + 3_600, iat: nowS };
-    const token = this.#sign({ ...claims, jti: this.#serial, ...differs }, false);
+    const iss = `https://${AUTH_HOST}`;
+    const token = this.#sign({ ...claims, iss, jti: this.#serial, ...differs }, false);
     this.#valid.add(token);
     return token;
   }
@@ -103,7 +106,18 @@ export class AccessServer implements AsyncDisposable {
     });
   }
 
-  #answer(request: Request): Response {
+  /** `cert_sign` of the organisation (surface: section 5). */
+  async #certificate(request: Request): Promise<Response> {
+    const { public_key: publicKey, jwt, issuer } = (await request.json()) as Record<string, string>;
+    if (!this.#valid.has(jwt ?? "") || issuer !== `https://${AUTH_HOST}`) {
+      return Response.json({ status: 403, message: "the token is \u001b[1mnot\u001b[0m valid" }, { status: 403 });
+    }
+    const certificate = await this.certify?.(publicKey ?? "");
+    if (certificate === undefined) return Response.json({ status: 500, message: "no authority" }, { status: 500 });
+    return Response.json({ id: "one", certificate, expires_at: new Date(Date.now() + 180_000).toISOString() });
+  }
+
+  #answer(request: Request): Response | Promise<Response> {
     this.#note(request);
     const { host, path, cookie, token } = this.seen.at(-1) as SeenRequest;
     if (host === TRANSFER_HOST) {
@@ -116,6 +130,7 @@ export class AccessServer implements AsyncDisposable {
         const jwk = this.#keys.publicKey.export({ format: "jwk" });
         return Response.json({ keys: [{ ...jwk, kid: "one", alg: "RS256", use: "sig" }], public_certs: [] });
       }
+      if (path === "/cdn-cgi/access/cert_sign" && request.method === "POST") return this.#certificate(request);
       if (!this.#valid.has(/CF_Authorization=([^;]+)/.exec(cookie ?? "")?.[1] ?? ""))
         return new Response("log in here");
       const location = `https://${APP_HOST}:${this.port}/cdn-cgi/access/authorized?nonce=1`;

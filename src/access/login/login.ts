@@ -8,6 +8,7 @@ import { fetchAppInfo } from "./app-info.ts";
 import { type Asking, ask } from "./ask.ts";
 import { LockFile } from "./lock-file.ts";
 import { exchangeOrgToken } from "./org-exchange.ts";
+import { signKey } from "./sign-key.ts";
 import { type AppInfo, TokenStore } from "./token-store.ts";
 import { type TransferOptions, transferTokens } from "./transfer.ts";
 
@@ -78,6 +79,21 @@ export class Login implements AccessLogin {
     throw loginNeeded(app, "it does not take the token");
   }
 
+  /**
+   * A short-lived certificate for a public key in OpenSSH's form. A token that is not taken is replaced once. Rejects as
+   * `signKey`.
+   */
+  async certificate(app: AppAddress, publicKey: string, signal: AbortSignal): Promise<string> {
+    const info = await this.#info(app, signal);
+    const sign = async () => await signKey(info, await this.token(app, signal), publicKey, this.#asking(signal));
+    const first = await sign();
+    if (first.kind === "signed") return first.certificate;
+    this.#store.removeAppToken(info);
+    const second = await sign();
+    if (second.kind === "signed") return second.certificate;
+    throw second.error;
+  }
+
   #asking(signal: AbortSignal): Asking {
     return { dialling: this.#options.dialling, clock: this.#clock, signal };
   }
@@ -119,7 +135,7 @@ export class Login implements AccessLogin {
         throw error;
       });
       if (exchanged !== undefined) {
-        store.writeToken(path, exchanged);
+        store.write(path, exchanged);
         return exchanged;
       }
     }
@@ -129,8 +145,8 @@ export class Login implements AccessLogin {
       this.#options.say(`Open this page in a browser and log in; culvert waits for the token:\n\n${url}\n`);
     };
     const tokens = await transferTokens(app, info, { ...this.#options, onUrl }, this.#asking(signal));
-    if (tokens.orgToken !== undefined) store.writeToken(orgPath, tokens.orgToken);
-    store.writeToken(path, tokens.appToken);
+    if (tokens.orgToken !== undefined) store.write(orgPath, tokens.orgToken);
+    store.write(path, tokens.appToken);
     return tokens.appToken;
   }
 

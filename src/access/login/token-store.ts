@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemCode, TunnelError } from "../../core/errors.ts";
+import type { AppAddress } from "../address.ts";
 import { audiences, isCurrent, type KeySet, parseJwt, parseKeySet } from "./jwt.ts";
 
 /** What an application behind Access says about itself. */
@@ -51,9 +52,15 @@ export class TokenStore {
     rmSync(this.appTokenPath(app), { force: true });
   }
 
-  /** Throws `store.failed`. */
-  writeToken(path: string, token: string): void {
-    this.#write(path, token);
+  /** Where the SSH key for an application lies. */
+  sshKeyPath(app: AppAddress): string {
+    const path = app.target.replace(/\?.*$/, "").replace(/\/$/, "");
+    return this.#path(`${app.host}${path}-cf_key`);
+  }
+
+  /** The text of a file of this folder; undefined when there is none. */
+  read(path: string): string | undefined {
+    return readText(path);
   }
 
   /** The keys of an organisation, and when they were written. */
@@ -67,7 +74,7 @@ export class TokenStore {
   /** Keeps keys. Failing costs a request each time, and nothing else. */
   writeKeys(authDomain: string, keys: KeySet): void {
     try {
-      this.#write(this.#path(`${authDomain}-jwks`), JSON.stringify(keys));
+      this.write(this.#path(`${authDomain}-jwks`), JSON.stringify(keys));
     } catch (error) {
       if (!(error instanceof TunnelError)) throw error;
     }
@@ -91,7 +98,8 @@ export class TokenStore {
     return join(this.#folder, file);
   }
 
-  #write(path: string, text: string): void {
+  /** Writes a file of this folder for its owner alone, all at once. Throws `store.failed`. */
+  write(path: string, text: string): void {
     const temporary = `${path}.${process.pid}.tmp`;
     try {
       mkdirSync(this.#folder, { recursive: true, mode: FOLDER_MODE });

@@ -1,3 +1,4 @@
+import { accessTokens, CLIENT_TOKEN_FIELD } from "../../wire/access-tokens.ts";
 import { type Cidr, cidrContains } from "../../wire/cidr.ts";
 import { stripHopByHop } from "../../wire/h1/hop-by-hop.ts";
 import { headerValues, type RawHeaders } from "../../wire/headers.ts";
@@ -17,6 +18,7 @@ export interface RequestPolicy {
 
 /** This edge's name in `Cdn-Loop` (RFC 8586). */
 const LOOP_NAME = "culvert";
+const ASSERTION_NAME = "Cf-Access-Jwt-Assertion";
 /** Times a request may pass edges of this kind before it is taken for a loop. */
 export const MAX_LOOPS = 8;
 
@@ -41,12 +43,15 @@ const VISITOR_FIELDS: ReadonlySet<string> = new Set([
   "cf-access-client-id",
   "cf-access-client-secret",
   "cf-access-jump-destination",
-  "cf-access-token",
+  CLIENT_TOKEN_FIELD,
 ]);
 
 /**
  * The fields that go down the tunnel: the visitor's own without those of this connection and those that only an edge
  * may set, then the edge's. A trusted proxy's X-Forwarded-For is extended instead of replaced.
+ *
+ * An Access token that the visitor shows in any way becomes `Cf-Access-Jwt-Assertion`, where cloudflared looks for it
+ * (protocol: section 9). It is the visitor's word, not this edge's: whoever goes by it verifies who signed it.
  */
 export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, policy: RequestPolicy): string[] {
   const stripped = stripHopByHop(headers);
@@ -65,6 +70,8 @@ export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, poli
   result.push("X-Forwarded-For", [...hops, peer].join(", "), "X-Forwarded-Proto", scheme);
   result.push("Cf-Connecting-Ip", visitorIp(hops, peer, policy));
   result.push("Cf-Ray", context.ray, "Cf-Visitor", `{"scheme":"${scheme}"}`);
+  const token = accessTokens(headers)[0];
+  if (token !== undefined) result.push(ASSERTION_NAME, token);
   result.push("Cdn-Loop", [...headerValues(headers, "cdn-loop"), LOOP_NAME].join(", "));
   return result;
 }

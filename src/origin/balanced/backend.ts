@@ -2,7 +2,7 @@ import type { Clock } from "../../core/clock.ts";
 import type { TunnelError } from "../../core/errors.ts";
 import type { Logger } from "../../core/log.ts";
 import type { BalanceSettings, HealthCheckSettings } from "../../ingress/service.ts";
-import type { OriginService } from "../port.ts";
+import type { BackendStatus, OriginService } from "../port.ts";
 
 /** The longest that a backend is left out at a time, in ms. */
 export const MAX_EJECT_MS = 300_000;
@@ -34,7 +34,10 @@ export class Backend {
   #healthy = true;
   #checksInRow = 0;
   #failuresInRow = 0;
+  /** In a row: how often it was left out since it last answered. */
   #ejections = 0;
+  #allEjections = 0;
+  #failedChecks = 0;
   #ejectedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -55,6 +58,15 @@ export class Backend {
     return this.#healthy && this.#clock.nowMs() >= this.#ejectedUntilMs;
   }
 
+  get status(): BackendStatus {
+    return {
+      up: this.usable,
+      pending: this.pending,
+      ejections: this.#allEjections,
+      failedChecks: this.#failedChecks,
+    };
+  }
+
   /** It began to answer a request. */
   answered(): void {
     this.#failuresInRow = 0;
@@ -70,6 +82,7 @@ export class Backend {
     if (this.#failuresInRow < ejectAfter || nowMs < this.#ejectedUntilMs) return;
     const forMs = Math.min(ejectFor * 2 ** this.#ejections, MAX_EJECT_MS);
     this.#ejections = Math.min(this.#ejections + 1, 30);
+    this.#allEjections += 1;
     this.#ejectedUntilMs = nowMs + forMs;
     this.#log?.warn("A backend fails and is left out for a while", {
       originService: this.service.label,
@@ -81,6 +94,7 @@ export class Backend {
   /** What a check found: undefined = it is well, else what is wrong. */
   checked(problem: string | undefined, { healthyAfter, unhealthyAfter }: HealthCheckSettings): void {
     const well = problem === undefined;
+    if (!well) this.#failedChecks += 1;
     if (well === this.#healthy) {
       this.#checksInRow = 0;
       return;

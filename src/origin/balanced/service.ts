@@ -50,6 +50,7 @@ export function createBalancedService(
       for (const check of checks) check.stop();
       await Promise.allSettled(backends.map(({ service }) => service.close()));
     },
+    backends: () => backends.map(({ status }) => status),
     exchange: (request: OriginRequest, events: OriginEvents): OriginExchange => {
       const choose = (tried: ReadonlySet<Backend>): Backend | undefined =>
         former(request, tried) ?? chooseBackend(backends, tried);

@@ -271,6 +271,7 @@ export class Http2Pool implements Http2ConnectionOwner, Http2ExchangeHost {
 }
 
 function dialFailure(cause: unknown): TunnelError {
+  if (cause instanceof TunnelError && cause.code === "origin.timeout") return cause;
   const tls = cause instanceof TunnelError && cause.code === "dial.tls";
   return new TunnelError(tls ? "origin.tls" : "origin.dial", describe(cause), { retry: "elsewhere", cause });
 }

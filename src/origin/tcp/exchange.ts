@@ -77,7 +77,7 @@ export class StreamExchange implements OriginExchange {
 }
 
 /** Without a key nothing can be computed; cloudflared answers 101 all the same (protocol: section 2.8). */
-function handshakeAnswer(headers: RawHeaders): RawHeaders {
+export function handshakeAnswer(headers: RawHeaders): RawHeaders {
   const key = headerValue(headers, "sec-websocket-key");
   if (key === undefined) return [];
   const accept = webSocketAccept(key, (text) => createHash("sha1").update(text).digest("base64"));

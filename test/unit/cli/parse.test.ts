@@ -164,3 +164,12 @@ test("no arguments make the reader throw", () => {
     { numRuns: 1000 },
   );
 });
+
+test("what stands behind the first argument of a command that runs another program is for that program", () => {
+  expect(run("access curl --ar https://a -X POST --help --ca-file x -- --ar")).toEqual({
+    command: "culvert access curl",
+    args: { "allow-request": ["true"] },
+    rest: ["https://a", "-X", "POST", "--help", "--ca-file", "x", "--", "--ar"],
+  });
+  expect(messageOf("access curl --silent https://a")).toStartWith("Unknown flag --silent");
+});

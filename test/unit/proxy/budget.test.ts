@@ -19,6 +19,7 @@ test("a stream that its transport failed over its budget is counted and told at 
         close: () => Promise.resolve(),
       },
     }),
+    flow: () => {},
     log: createLogger({ level: "info", format: "default", wallMs: () => 0, write: (line) => void lines.push(line) }),
     observer: {
       requestStarted: () => {},
