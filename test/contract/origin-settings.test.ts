@@ -12,7 +12,9 @@ import { createOriginService } from "../../src/origin/index.ts";
 import type { OriginService } from "../../src/origin/port.ts";
 import { RECHECK_MS } from "../../src/origin/tls-files.ts";
 import { makeTestCertificate, type TestCertificate } from "../support/certificate.ts";
+import { startFullListener } from "../support/full-listener.ts";
 import { pollUntil } from "../support/poll-until.ts";
+import { runProcess } from "../support/processes.ts";
 import { GET, Recorder } from "../unit/origin/http/scripted.ts";
 
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -90,6 +92,35 @@ class TlsOrigin implements AsyncDisposable {
         secure();
       });
     });
+  }
+
+  get port(): number {
+    return (this.#server.address() as net.AddressInfo).port;
+  }
+
+  async listen(): Promise<number> {
+    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+    return this.port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+/** Takes connections and never says a word. */
+class MuteOrigin implements AsyncDisposable {
+  readonly #sockets = new Set<net.Socket>();
+  readonly #server = net.createServer((socket) => {
+    this.#sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("close", () => this.#sockets.delete(socket));
+    socket.resume();
+  });
+
+  get open(): number {
+    return this.#sockets.size;
   }
 
   async listen(): Promise<number> {
@@ -296,4 +327,150 @@ test("maxConnections: a service never has more, and every request is answered", 
   await service.close();
   await pollUntil(() => open === 0, { what: "connections of the service are let go" });
   server.close();
+});
+
+describe("connectTimeout and tlsTimeout", () => {
+  test("bound the way to an address that does not answer, with and without TLS", async () => {
+    await using full = await startFullListener("127.0.0.1");
+    for (const scheme of ["http", "https"]) {
+      const settings = { connectTimeout: 150, tlsTimeout: 60_000 };
+      const startMs = performance.now();
+      expect(await ask(serviceAt(full.port, settings, systemClock, scheme))).toEqual(["origin.timeout"]);
+      const tookMs = performance.now() - startMs;
+      expect(tookMs).toBeGreaterThan(140);
+      expect(tookMs).toBeLessThan(5_000);
+    }
+  });
+
+  test("the TLS handshake has a time of its own, whatever connecting may take", async () => {
+    await using origin = new MuteOrigin();
+    const port = await origin.listen();
+    const startMs = performance.now();
+    const log = await ask(serviceAt(port, { connectTimeout: 60_000, tlsTimeout: 150 }));
+    expect(log).toEqual(["origin.timeout"]);
+    expect(performance.now() - startMs).toBeLessThan(5_000);
+    const http2 = serviceAt(port, { connectTimeout: 60_000, tlsTimeout: 150, http2Origin: true });
+    expect(await ask(http2)).toEqual(["origin.timeout"]);
+    await pollUntil(() => origin.open === 0, { what: "connections are let go" });
+  });
+
+  test("0 is no bound", async () => {
+    await using origin = new TlsOrigin(first);
+    const port = await origin.listen();
+    const caPool = file("unbounded.pem", first.cert);
+    for (const settings of [{ connectTimeout: 0 }, { tlsTimeout: 0 }, { connectTimeout: 0, tlsTimeout: 0 }]) {
+      const service = serviceAt(port, { caPool, ...settings });
+      expect(await ask(service)).toEqual(ANSWER);
+      await service.close();
+    }
+    await using plain = new TlsOrigin({ plain: true });
+    const clear = serviceAt(await plain.listen(), { connectTimeout: 0 }, systemClock, "http");
+    expect(await ask(clear)).toEqual(ANSWER);
+    await clear.close();
+  });
+});
+
+describe("originServerName and noTLSVerify", () => {
+  test("the name is asked for and must be in the certificate; nothing must be without verification", async () => {
+    await using origin = new TlsOrigin(first);
+    const port = await origin.listen();
+    const caPool = file("names.pem", first.cert);
+    const of = async (settings: Partial<OriginSettings>) => {
+      const service = serviceAt(port, settings);
+      const log = await ask(service);
+      await service.close();
+      return [log[0], origin.seen.at(-1)?.serverName];
+    };
+    expect(await of({ caPool, originServerName: "one.example.test" })).toEqual(["200", "one.example.test"]);
+    expect((await of({ caPool, originServerName: "elsewhere.test" }))[0]).toBe("origin.tls");
+    // Without a name it is the service's own: an address, which is no server name and not in the certificate.
+    expect((await of({ caPool, originServerName: "" }))[0]).toBe("origin.tls");
+    expect(await of({ originServerName: "elsewhere.test", noTLSVerify: true })).toEqual(["200", "elsewhere.test"]);
+    expect((await of({ originServerName: "origin.test" }))[0]).toBe("origin.tls");
+  });
+});
+
+describe("http2Origin", () => {
+  test.each([
+    { http2Origin: false, offered: undefined },
+    { http2Origin: true, offered: ["h2", "http/1.1"] },
+  ] as const)("$http2Origin: what TLS is offered; HTTP/1.1 serves where nothing better is chosen", async (how) => {
+    let offered: readonly string[] | undefined;
+    await using origin = new TlsOrigin({
+      ...first,
+      ALPNCallback: ({ protocols }) => {
+        offered = protocols;
+        return "http/1.1";
+      },
+    });
+    const { http2Origin } = how;
+    const service = serviceAt(await origin.listen(), { http2Origin, caPool: file("alpn.pem", first.cert) });
+    expect(await ask(service)).toEqual(ANSWER);
+    expect(offered as unknown).toEqual(how.offered);
+    await service.close();
+  });
+});
+
+describe("keeping connections", () => {
+  async function plainService(settings: Partial<OriginSettings>, clock: Clock) {
+    const origin = new TlsOrigin({ plain: true });
+    const service = serviceAt(await origin.listen(), settings, clock, "http");
+    const asked = async (count: number): Promise<number> => {
+      for (let i = 0; i < count; i += 1) expect(await ask(service)).toEqual(ANSWER);
+      return origin.seen.length;
+    };
+    return { origin, service, asked };
+  }
+
+  test("keepAliveConnections: 0 keeps none, 1 keeps one", async () => {
+    const none = await plainService({ keepAliveConnections: 0 }, systemClock);
+    await using _none = none.origin;
+    expect(await none.asked(3)).toBe(3);
+    const one = await plainService({ keepAliveConnections: 1 }, systemClock);
+    await using _one = one.origin;
+    expect(await one.asked(3)).toBe(1);
+    await one.service.close();
+  });
+
+  test("keepAliveTimeout: a connection that was idle for longer is not used again; 0 is for ever", async () => {
+    const clock = new ShiftedClock();
+    const brief = await plainService({ keepAliveTimeout: 20_000 }, clock);
+    await using _brief = brief.origin;
+    expect(await brief.asked(1)).toBe(1);
+    clock.shift(19_000);
+    expect(await brief.asked(1)).toBe(1);
+    clock.shift(20_001);
+    expect(await brief.asked(1)).toBe(2);
+    await brief.service.close();
+    const kept = await plainService({ keepAliveTimeout: 0 }, clock);
+    await using _kept = kept.origin;
+    expect(await kept.asked(1)).toBe(1);
+    clock.shift(24 * 3_600_000);
+    expect(await kept.asked(1)).toBe(1);
+    await kept.service.close();
+  });
+
+  test.skipIf(Bun.which("ss") === null)("tcpKeepAlive: the system probes after that time; 0 is never", async () => {
+    for (const { tcpKeepAlive, want } of [
+      { tcpKeepAlive: 45_000, want: /keepalive,4[0-9]sec/ },
+      { tcpKeepAlive: 0, want: undefined },
+    ]) {
+      const { origin, service, asked } = await plainService({ tcpKeepAlive }, systemClock);
+      await using _origin = origin;
+      await asked(1);
+      const { stdout } = await runProcess(["ss", "-tnoH", "state", "established", `dport = :${origin.port}`]);
+      expect(stdout).toContain(`:${origin.port}`);
+      if (want === undefined) expect(stdout).not.toContain("keepalive");
+      else expect(stdout).toMatch(want);
+      await service.close();
+    }
+  });
+});
+
+test("proxyAddress and proxyPort have no effect, as in cloudflared", async () => {
+  await using origin = new TlsOrigin({ plain: true });
+  const settings = { proxyAddress: "192.0.2.1", proxyPort: 9, proxyType: "socks" };
+  const service = serviceAt(await origin.listen(), settings, systemClock, "http");
+  expect(await ask(service)).toEqual(ANSWER);
+  await service.close();
 });

@@ -60,7 +60,7 @@ afterAll(async () => {
   keys.close();
 });
 
-/** The edge lets no visitor set the header: only it does. */
+/** As browsers show it. */
 function cookie(token: string): [string, string][] {
   return [["Cookie", `a=b; CF_Authorization=${token}`]];
 }

@@ -74,4 +74,26 @@ describe("routes", () => {
       "warp-routing": {},
     });
   });
+
+  test("are told with an Access check only where there is one, and with the flags that an edge may know", () => {
+    const access = { required: true, teamName: "team", audTag: ["a"], environment: "fed" };
+    const described = rulesOf(
+      [
+        { path: "^/a", service: "http://h:80", originRequest: { access, connectTimeout: "1500ms" } },
+        { service: "http://h:80", originRequest: { access: { required: false } } },
+      ],
+      {},
+    );
+    const flags = [
+      { name: "protocol", value: "quic" },
+      { name: "token", value: "*****" },
+      { name: "edge-proxy", value: "*****" },
+    ];
+    expect(JSON.parse(describeRules(described, flags))).toMatchObject({
+      __configuration_flags: { protocol: "quic" },
+      ingress: [{ originRequest: { access, connectTimeout: 1.5 } }, { originRequest: {} }],
+    });
+    expect(describeRules(described, flags)).not.toContain("*****");
+    expect(describeRules(described, flags)).not.toContain("certsUrl");
+  });
 });

@@ -130,7 +130,8 @@ describe("a token", () => {
       "not signed by the team",
     );
     const none = Buffer.from('{"alg":"none","kid":"a"}').toString("base64url");
-    expect(await team.with(`${none}.${claims}.`)).toBe("malformed");
+    expect(await team.with(`${none}.${claims}.`)).toBe("no token");
+    expect(await team.with(`${none}.${claims}.AAAA`)).toBe("malformed");
     expect(await team.with(await team.token({ ...b, jwk: { ...b.jwk, kid: "a" } }))).toBe("not signed by the team");
   });
 
@@ -157,6 +158,17 @@ describe("a token", () => {
     expect(await team.with(await team.token(a))).toBe("no audience is allowed");
     expect(team.fetches).toBe(0);
   });
+});
+
+test("of the ways to show a token each is enough, and a wrong one beside it does no harm", async () => {
+  const team = new Team([a.jwk]);
+  const token = await team.token(a);
+  expect(await team.check("Cf-Access-Jwt-Assertion", token)).toBeUndefined();
+  expect(await team.check("Cf-Access-Token", token)).toBeUndefined();
+  expect(await team.check("Cookie", `x=1; CF_Authorization=${token}`)).toBeUndefined();
+  expect(await team.check("Cf-Access-Jwt-Assertion", "a.b.c", "Cookie", `CF_Authorization=${token}`)).toBeUndefined();
+  const many = Array.from({ length: 4 }, (_, i) => ["Cf-Access-Token", `a.b.${i}`]).flat();
+  expect(await team.check(...many, "Cookie", `CF_Authorization=${token}`)).toBe("malformed");
 });
 
 describe("keys", () => {

@@ -22,6 +22,7 @@ test.each([
   "CF-IPCountry",
   "CF-Ray",
   "CF-Visitor",
+  // Nothing that has the form of a token.
   "Cf-Access-Jwt-Assertion",
   "Cf-Access-Authenticated-User-Email",
   "Cf-Cloudflared-Proxy-Connection-Upgrade",
@@ -56,6 +57,41 @@ test.each([
   "X_Request_Id",
 ])("%s goes down the tunnel as it is", (name) => {
   expect(forward("192.0.2.1", name, "kept").slice(0, 2)).toEqual([name, "kept"]);
+});
+
+/** No real one, but formed like one. */
+const TOKEN = "eyJh.eyJi.c2ln";
+
+test.each<{ name: string; sent: string[]; want: string[] }>([
+  { name: "its own field", sent: ["cf-access-jwt-assertion", TOKEN], want: [TOKEN] },
+  { name: "an access client's field", sent: ["Cf-Access-Token", TOKEN], want: [TOKEN] },
+  { name: "a cookie", sent: ["Cookie", `a=b; CF_Authorization=${TOKEN}`], want: [TOKEN] },
+  { name: "a cookie in quotes", sent: ["Cookie", "x=1", "cookie", `CF_Authorization="${TOKEN}"; y=2`], want: [TOKEN] },
+  {
+    name: "several places: one, and the field before the cookie",
+    sent: ["Cookie", "CF_Authorization=o.l.d", "Cf-Access-Jwt-Assertion", TOKEN, "Cf-Access-Jwt-Assertion", "x.y.z"],
+    want: [TOKEN],
+  },
+  {
+    name: "a field that holds none, and a cookie that does",
+    sent: ["Cf-Access-Jwt-Assertion", "none", "Cookie", `CF_Authorization=${TOKEN}`],
+    want: [TOKEN],
+  },
+  { name: "a field that services take for it", sent: ["Cf_Access_Jwt_Assertion", TOKEN], want: [] },
+  {
+    name: "a cookie of a longer name",
+    sent: ["Cookie", `XCF_Authorization=${TOKEN}; CF_AuthorizationX=${TOKEN}`],
+    want: [],
+  },
+  { name: "a field that is too long", sent: ["Cf-Access-Jwt-Assertion", `${"x".repeat(20_000)}.y.z`], want: [] },
+  { name: "nothing", sent: ["Accept", "*/*"], want: [] },
+])("an Access token in $name reaches the connector's field as it is", ({ sent, want }) => {
+  expect(headerValues(forward("192.0.2.1", ...sent), "cf-access-jwt-assertion")).toEqual(want);
+});
+
+test("the cookie stays, for services and connectors that read it", () => {
+  const got = forward("192.0.2.1", "Cookie", `CF_Authorization=${TOKEN}`);
+  expect(headerValue(got, "cookie")).toBe(`CF_Authorization=${TOKEN}`);
 });
 
 test.each([
