@@ -1,6 +1,7 @@
 import type { Readable, Writable } from "node:stream";
 import { TunnelError } from "../core/errors.ts";
 import { type ByteChannel, type ChannelEvents, NO_TRAILERS } from "../net/channel.ts";
+import { plainBytes } from "../net/owned.ts";
 
 export interface StdioStreams {
   readonly input: Readable;
@@ -25,7 +26,7 @@ export class StdioChannel implements ByteChannel {
     this.#streams = streams;
     const { input, output } = streams;
     input.pause();
-    input.on("data", (chunk: Uint8Array) => this.#events?.onData(chunk));
+    input.on("data", (chunk: Uint8Array) => this.#events?.onData(plainBytes(chunk)));
     input.on("end", () => {
       this.#inputEnded = true;
       this.#events?.onEnd(NO_TRAILERS);

@@ -2,6 +2,7 @@ import net from "node:net";
 import tls from "node:tls";
 import { TunnelError } from "../core/errors.ts";
 import { type ByteChannel, type ChannelEvents, NO_TRAILERS } from "./channel.ts";
+import { plainBytes } from "./owned.ts";
 import { createProxyHandshake, type ProxyStep } from "./proxy-handshake.ts";
 import type { ProxySettings } from "./proxy-settings.ts";
 import { closedByPeer, DIAL_TIMEOUT_MS, dialError, HANDSHAKE_TIMEOUT_MS, listenError } from "./socket-errors.ts";
@@ -23,7 +24,7 @@ class NodeChannel implements ByteChannel {
     this.#plain = plain;
     socket.allowHalfOpen = true;
     socket.pause();
-    socket.on("data", (chunk: Uint8Array) => this.#events?.onData(chunk));
+    socket.on("data", (chunk: Uint8Array) => this.#events?.onData(plainBytes(chunk)));
     socket.on("end", () => {
       this.#peerEnded = true;
       this.#events?.onEnd(NO_TRAILERS);

@@ -8,3 +8,8 @@ const WORTH_KEEPING_BYTES = 16 * 1024;
 export function owned(chunk: Uint8Array): Uint8Array {
   return chunk.length < WORTH_KEEPING_BYTES ? chunk.slice() : chunk;
 }
+
+/** The same bytes without what `Buffer` changes: its `slice` is a view, and would keep all that was read with it. */
+export function plainBytes(chunk: Uint8Array): Uint8Array {
+  return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+}

@@ -85,6 +85,21 @@ describe.each(KINDS)("channel contract: $name", ({ pair }) => {
     expect(seen.text()).toBe(Array.from({ length: 100 }, (_, i) => `${i},`).join(""));
   });
 
+  test("a slice of what arrives is a copy, so that a kept part keeps no more than itself", async () => {
+    const [a, b] = await pair();
+    let part: Uint8Array | undefined;
+    const seen = record(b, {
+      onData: (chunk) => {
+        part ??= chunk.slice(0, 1);
+      },
+    });
+    a.write(text("kept and dropped"));
+    a.end();
+    b.end();
+    await until(() => seen.ended && part !== undefined, "the bytes");
+    expect(part?.buffer.byteLength).toBe(1);
+  });
+
   test("half-close: the other direction goes on, and both close properly", async () => {
     const [a, b] = await pair();
     const atA = record(a);

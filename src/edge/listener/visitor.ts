@@ -1,5 +1,6 @@
 import type { TunnelError } from "../../core/errors.ts";
 import type { ChannelEvents } from "../../net/channel.ts";
+import { plainBytes } from "../../net/owned.ts";
 import type { Connection } from "../../net/sockets.ts";
 import { CLIENT_PREFACE } from "../../wire/h2/constants.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
@@ -55,7 +56,7 @@ export class Visitor implements ChannelEvents {
       this.#protocol.onData(chunk);
       return;
     }
-    const bytes = this.#first.length === 0 ? chunk : Buffer.concat([this.#first, chunk]);
+    const bytes = this.#first.length === 0 ? chunk : plainBytes(Buffer.concat([this.#first, chunk]));
     const matching = matchingBytes(bytes);
     if (matching === CLIENT_PREFACE.length) {
       this.#protocol = new H2VisitorConnection(this.#connection, this.#deps);

@@ -69,7 +69,8 @@ export class LineBlock {
     const before = this.#length;
     const room = this.#limits.blockBytes + 2 - before;
     const until = Math.min(chunk.length, at + room);
-    const gathered = this.#append(chunk, at, until);
+    // Without its free end, which would be searched each time.
+    const gathered = this.#append(chunk, at, until).subarray(0, this.#length);
     const state = this.#scan(gathered, 0, this.#length);
     this.consumed = state === "need" ? until : at + this.#scanned - before;
     return state;

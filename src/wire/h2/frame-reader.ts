@@ -26,8 +26,11 @@ export class FrameReader {
   #stopped = false;
   #prefaceLeft: number;
   #settingsSeen = false;
-  /** The start of a frame whose rest has not come yet. */
+  /** The start of a frame whose rest has not come yet: the first `#partialBytes` of it. */
   #partial: Uint8Array | undefined;
+  #partialBytes = 0;
+  /** Nobody else sees `#partial`, so that more may be written into its free end. */
+  #partialOwned = false;
   #dataLeft = 0;
   #dataPadding = 0;
   #dataEnds = false;
@@ -61,18 +64,34 @@ export class FrameReader {
   }
 
   read(incoming: Uint8Array): void {
-    let chunk = incoming;
-    if (this.#partial !== undefined) {
-      chunk = join([this.#partial, incoming]);
-      this.#partial = undefined;
-    }
+    const buffer = this.#joined(incoming);
+    const chunk = buffer === incoming ? incoming : buffer.subarray(0, this.#partialBytes + incoming.length);
+    this.#partial = undefined;
     let at = this.#prefaceLeft > 0 ? this.#readPreface(chunk) : 0;
     while (at < chunk.length && !this.#stopped) {
       const read = this.#dataLeft > 0 ? this.#readData(chunk, at) : this.#readFrame(chunk, at);
       if (read === 0) break;
       at += read;
     }
-    if (at < chunk.length && !this.#stopped) this.#partial = at === 0 ? chunk : chunk.subarray(at);
+    if (at === chunk.length || this.#stopped) return;
+    // Parts of what was read are in other hands now.
+    this.#partialOwned = at === 0 && buffer !== incoming;
+    this.#partial = at === 0 ? buffer : chunk.subarray(at);
+    this.#partialBytes = chunk.length - at;
+  }
+
+  /** The partial frame and what follows it. A frame that comes in many pieces is not copied for each of them. */
+  #joined(incoming: Uint8Array): Uint8Array {
+    const partial = this.#partial;
+    if (partial === undefined) return incoming;
+    const length = this.#partialBytes + incoming.length;
+    let buffer = partial;
+    if (!this.#partialOwned || partial.length < length) {
+      buffer = new Uint8Array(this.#partialOwned ? 2 * length : length);
+      buffer.set(partial.subarray(0, this.#partialBytes));
+    }
+    buffer.set(incoming, this.#partialBytes);
+    return buffer;
   }
 
   #readPreface(chunk: Uint8Array): number {

@@ -69,8 +69,9 @@ export class RpcConnection {
     return this.#closed;
   }
 
-  /** Takes bytes of the peer, cut anywhere. Never throws on them. */
+  /** Takes bytes of the peer, cut anywhere. Never throws on them. Once it is over they are dropped. */
   receive(bytes: Uint8Array): void {
+    if (this.#closed !== undefined) return;
     this.#decoder.push(bytes);
     while (this.#closed === undefined) {
       const framed = this.#decoder.next();

@@ -29,6 +29,8 @@ test.each([
   { text: "rdp://host", want: { kind: "tcp", scheme: "rdp", host: "host", port: 3389 } },
   { text: "smb://host", want: { kind: "tcp", scheme: "smb", host: "host", port: 445 } },
   { text: "mysql://host:3306", want: { kind: "tcp", scheme: "mysql", host: "host", port: 3306 } },
+  // A scheme that is a property of every object.
+  { text: "constructor://host:1", want: { kind: "tcp", scheme: "constructor", host: "host", port: 1 } },
   { text: "h2c://host:50051", want: { kind: "h2c", host: "host", port: 50051 } },
   { text: "H2C://[::1]", want: { kind: "h2c", host: "::1", port: 80 } },
 ])("$text", ({ text, want }) => {

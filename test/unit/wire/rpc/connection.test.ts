@@ -292,6 +292,19 @@ describe("client", () => {
   });
 });
 
+test("what a peer sends behind the end is not kept", () => {
+  const held = (): number => {
+    Bun.gc(true);
+    return process.memoryUsage().heapUsed;
+  };
+  const end = new Harness();
+  end.rpc.receive(loadVector("abort-shutdown"));
+  const before = held();
+  for (let i = 0; i < 64; i += 1) end.rpc.receive(new Uint8Array(1024 * 1024));
+  expect(end.closed.map(({ kind }) => kind)).toEqual(["aborted"]);
+  expect(held() - before).toBeLessThan(16 * 1024 * 1024);
+});
+
 describe("server", () => {
   /** A server whose one method waits for the test to answer. */
   function serving(options: Partial<RpcConnectionOptions> = {}) {
