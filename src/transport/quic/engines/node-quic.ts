@@ -41,6 +41,9 @@ export async function createNodeQuicEngine(deps: { clock: Clock } = { clock: sys
   return engine;
 }
 
+/** What a busy machine may keep a timer of ours back, in ms. */
+const LATE_TIMER_MS = 5_000;
+
 async function connectNodeQuic(library: NodeQuic, options: QuicConnectOptions, clock: Clock): Promise<QuicConnection> {
   const timeoutMs = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
   const early: NodeQuicStream[] = [];
@@ -61,7 +64,8 @@ async function connectNodeQuic(library: NodeQuic, options: QuicConnectOptions, c
         maxDatagramFrameSize: DATAGRAM_BYTES,
       },
       ...(options.keepAliveMs === undefined ? {} : { keepAlive: options.keepAliveMs }),
-      handshakeTimeout: timeoutMs,
+      // Only where ours is late: the library's looks like an alert of the edge's TLS.
+      handshakeTimeout: 2 * timeoutMs + LATE_TIMER_MS,
       reuseEndpoint: false,
       ...(localPort === 0 && options.localAddress === undefined
         ? {}
