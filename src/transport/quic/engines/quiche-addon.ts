@@ -54,7 +54,7 @@ export interface NativeConnection {
   isTimedOut(): boolean;
   peerError(): NativeError | null;
   localError(): NativeError | null;
-  stats(): { readonly recv: number };
+  stats(): { readonly recv: number; readonly lost: number };
   sendAckEliciting(): void;
 }
 

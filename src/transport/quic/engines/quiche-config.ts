@@ -16,10 +16,10 @@ const MAX_STREAM_WINDOW_BYTES = 6 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 2 ** 60;
 
 /** UDP payload that passes any network in use, since this engine does not discover the path's own limit. */
-export const NETWORK_PACKET_BYTES = 1350;
+const NETWORK_PACKET_BYTES = 1350;
 const NETWORK_RECEIVE_BYTES = 1452;
 /** On loopback the limit is known, and fewer packets cost less. */
-export const LOOPBACK_PACKET_BYTES = 16 * 1024;
+const LOOPBACK_PACKET_BYTES = 16 * 1024;
 const LOOPBACK_RECEIVE_BYTES = 65_527;
 
 const DATAGRAM_QUEUE = 256;
@@ -29,6 +29,11 @@ const CONNECTION_IDS = 2;
 
 export function isLoopback(ip: string): boolean {
   return ip.startsWith("127.") || ip === "::1" || ip.startsWith("::ffff:127.");
+}
+
+/** The longest packet that is sent to an address. */
+export function maxPacketBytes(ip: string): number {
+  return isLoopback(ip) ? LOOPBACK_PACKET_BYTES : NETWORK_PACKET_BYTES;
 }
 
 /** Parameters of protocol: section 4.1, as far as this engine lets them be set. */

@@ -3,15 +3,18 @@ import { TunnelError } from "../../../core/errors.ts";
 import type { QuicClose, QuicConnection, QuicConnectionEvents, QuicStream } from "../engine.ts";
 import { lossOf } from "../loss.ts";
 import type { PacketList } from "../udp.ts";
-import { type Address, type NativeConnection, streamFailure } from "./quiche-addon.ts";
+import { AckDelay } from "./ack-delay.ts";
+import type { Address, NativeConnection } from "./quiche-addon.ts";
+import { maxPacketBytes } from "./quiche-config.ts";
 import { QuicheStream, READ_BYTES, type StreamOwner } from "./quiche-stream.ts";
+import { isAlive, StreamReaper } from "./stream-reaper.ts";
 
 /** What a connection needs from the socket it shares. */
 export interface Endpoint {
   readonly clock: Clock;
   readonly localPort: number;
-  /** Views to write packets into, valid until `send`. */
-  readonly slots: readonly Uint8Array[];
+  /** Views to write packets into, valid until `send`, one behind another in memory. */
+  slots(packetBytes: number): readonly Uint8Array[];
   /** False while the socket is full; `unblocked` of the connection is called afterwards. */
   readonly writable: boolean;
   send(packets: PacketList): void;
@@ -25,11 +28,6 @@ export interface Endpoint {
 const SLAB_BYTES = 256 * 1024;
 /** How often streams without anything to write are asked whether the peer stopped them, in ms. */
 const SWEEP_MS = 250;
-/** An abandoned stream is looked at again after this long, in ms. */
-const REAP_AFTER_MS = 1_000;
-const MAX_REAP_TRIES = 5;
-/** Abandoned streams that wait to be forgotten; beyond it the oldest is left to the library. */
-const MAX_ABANDONED = 4_096;
 /** Streams remembered so that their last bytes are not cut off by our own close. */
 const MAX_RECENT = 1_024;
 /** Bound on sending what is still queued and waiting for its acknowledgement, in ms; a dead peer is noticed sooner. */
@@ -56,10 +54,20 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   readonly #endpoint: Endpoint;
   readonly #info: { readonly from: Address; readonly to: Address };
   readonly #isServer: boolean;
+  readonly #packetBytes: number;
   readonly #onEstablished: () => void;
   #events: QuicConnectionEvents | undefined;
   readonly #streams = new Map<number, QuicheStream>();
   #busy = new Set<QuicheStream>();
+  readonly #acks: AckDelay;
+  /** Something came, or somebody reads again: streams are to be read. */
+  #readDue = true;
+  /** A new stream of the peer, which is read as soon as its owner knows of it. */
+  #introduced: QuicheStream | undefined;
+  /** More than acknowledgements may be waiting in the library. */
+  #sendDue = true;
+  /** What is woken now is seen by the turn that runs. */
+  #inTurn = false;
   /** Streams with something to write that the peer gave no credit for, the one that waited longest first. */
   readonly #blocked = new Set<QuicheStream>();
   /** How many of them to try since the last packet, which may have brought credit. */
@@ -75,7 +83,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   #sweepTimer: CancelTimer | undefined;
   #keepAliveTimer: CancelTimer | undefined;
   #receivedSinceSweep = false;
-  readonly #abandoned: { readonly id: number; atMs: number; tries: number }[] = [];
+  readonly #reaper: StreamReaper;
   readonly #recent: number[] = [];
   #recentAt = 0;
   #gentleUntilMs: number | undefined;
@@ -93,9 +101,12 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.remotePort = ends.remote.port;
     this.#info = { from: ends.remote, to: ends.local };
     this.#isServer = ends.isServer;
+    this.#packetBytes = maxPacketBytes(ends.remote.host);
     this.#onEstablished = onEstablished;
     this.#nextId = ends.isServer ? 1 : 0;
     this.lastReceivedAtMs = endpoint.clock.nowMs();
+    this.#reaper = new StreamReaper(native, endpoint.clock);
+    this.#acks = new AckDelay(endpoint.clock, () => this.#schedule());
   }
 
   // ---- QuicConnection ----
@@ -110,7 +121,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   listen(events: QuicConnectionEvents): void {
     this.#events = events;
-    this.#endpoint.schedule(this);
+    this.#schedule();
   }
 
   get takesStreams(): boolean {
@@ -144,7 +155,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     } catch {
       return false;
     }
-    this.#endpoint.schedule(this);
+    this.#schedule();
     return true;
   }
 
@@ -156,7 +167,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     return new Promise((resolve, reject) => {
       this.#pings.push({ sentAtMs: this.#endpoint.clock.nowMs(), resolve, reject });
       this.native.sendAckEliciting();
-      this.#endpoint.schedule(this);
+      this.#schedule();
     });
   }
 
@@ -164,7 +175,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     if (this.#closed !== undefined || this.#gentleUntilMs !== undefined) return;
     this.#gentleUntilMs = this.#endpoint.clock.nowMs() + CLOSE_GENTLY_MS;
     this.#sweepSoon();
-    this.#endpoint.schedule(this);
+    this.#schedule();
   }
 
   close(code: number, reason: string): void {
@@ -172,22 +183,31 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.#flushWrites();
     this.native.close(true, code, new TextEncoder().encode(reason));
     this.#closed = { kind: "local" };
-    this.#endpoint.schedule(this);
+    this.#schedule();
   }
 
   // ---- StreamOwner ----
 
   wake(stream: QuicheStream): void {
     this.#busy.add(stream);
-    this.#endpoint.schedule(this);
+    this.#schedule();
+  }
+
+  wakeReader(stream: QuicheStream): void {
+    if (stream === this.#introduced) return;
+    this.#readDue = true;
+    this.#schedule();
+  }
+
+  wrote(): void {
+    this.#schedule();
   }
 
   forget(stream: QuicheStream, abandoned: boolean): void {
     this.#streams.delete(stream.id);
     this.#blocked.delete(stream);
     if (abandoned) {
-      if (this.#abandoned.length >= MAX_ABANDONED) this.#abandoned.shift();
-      this.#abandoned.push({ id: stream.id, atMs: this.#endpoint.clock.nowMs(), tries: 0 });
+      this.#reaper.add(stream.id);
       this.#sweepSoon();
     }
     this.#recent[this.#recentAt] = stream.id;
@@ -200,7 +220,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   afterPackets(action: () => void): void {
     this.#afterPackets.push(action);
-    this.#endpoint.schedule(this);
+    this.#schedule();
   }
 
   readSpace(): Uint8Array {
@@ -229,6 +249,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       this.native.recv(packet, this.#info);
     } catch {
       // The library has closed the connection and says why in `localError`.
+      this.#sendDue = true;
     }
     // Only a packet with the right keys proves that the peer is behind another port now.
     if (moved) {
@@ -238,6 +259,8 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.lastReceivedAtMs = this.#endpoint.clock.nowMs();
     this.#receivedSinceSweep = true;
     this.#toRetry = this.#blocked.size;
+    this.#readDue = true;
+    this.#acks.received(packet.length);
     this.#endpoint.schedule(this);
   }
 
@@ -249,7 +272,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
         if (this.#closed !== undefined) return;
         if (this.#endpoint.clock.nowMs() - this.lastReceivedAtMs >= everyMs - 1) {
           this.native.sendAckEliciting();
-          this.#endpoint.schedule(this);
+          this.#schedule();
         }
         this.keepAlive(everyMs);
       },
@@ -260,21 +283,15 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   /** Everything that is due: reads, writes, packets, timers, the end. */
   turn(): void {
     if (this.#told) return;
-    if (!this.#established && this.native.isEstablished()) {
-      this.#established = true;
-      this.#onEstablished();
+    this.#inTurn = true;
+    try {
+      this.#exchange();
+    } finally {
+      this.#inTurn = false;
     }
-    if (this.#established && this.#closed === undefined && this.#events !== undefined) {
-      this.#readStreams();
-      this.#readDatagrams();
-      this.#flushWrites();
-      if (this.#pings.length > 0) this.#settlePings();
-      // The control stream alone needs no look.
-      if (this.#receivedSinceSweep && this.#streams.size > 1) this.#sweepSoon();
-      if (this.#gentleUntilMs !== undefined) this.#closeWhenAcknowledged();
-    }
-    this.#sendPackets();
+    if (!this.#mayWait()) this.#sendPackets();
     this.#notice();
+    if (this.#events !== undefined && this.#established && (this.#readDue || this.#busy.size > 0)) this.#schedule();
     this.#arm();
   }
 
@@ -284,6 +301,37 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.#tell();
   }
 
+  /** Whatever the next turn is for, it also sends. */
+  #schedule(): void {
+    this.#sendDue = true;
+    if (!this.#inTurn) this.#endpoint.schedule(this);
+  }
+
+  #mayWait(): boolean {
+    if (this.#sendDue || this.#closed !== undefined || !this.#established) return false;
+    return this.#acks.mayWait(this.native.stats().lost);
+  }
+
+  /** Moves bytes between the library's streams and ours. */
+  #exchange(): void {
+    if (!this.#established && this.native.isEstablished()) {
+      this.#established = true;
+      this.#sendDue = true;
+      this.#onEstablished();
+    }
+    if (!this.#established || this.#closed !== undefined || this.#events === undefined) return;
+    if (this.#readDue) {
+      this.#readDue = false;
+      this.#readStreams();
+      this.#readDatagrams();
+    }
+    this.#flushWrites();
+    if (this.#pings.length > 0) this.#settlePings();
+    // The control stream alone needs no look.
+    if (this.#receivedSinceSweep && this.#streams.size > 1) this.#sweepSoon();
+    if (this.#gentleUntilMs !== undefined) this.#closeWhenAcknowledged();
+  }
+
   #readStreams(): void {
     for (const id of this.native.readable()) {
       let stream = this.#streams.get(id);
@@ -291,11 +339,13 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
         if ((id & 1) === (this.#isServer ? 1 : 0) || (id & 2) !== 0) continue;
         stream = new QuicheStream(this, id, false);
         this.#streams.set(id, stream);
+        this.#introduced = stream;
         this.#events?.onStream(stream);
+        this.#introduced = undefined;
       } else {
         stream.opened();
       }
-      if (!stream.held && stream.read()) this.wake(stream);
+      if (!stream.held && stream.read()) this.#readDue = true;
     }
   }
 
@@ -329,14 +379,18 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   #sendPackets(): void {
     if (!this.#endpoint.writable) return;
-    if (this.#writePackets()) this.#endpoint.schedule(this);
-    else this.#packetsWereSent();
+    if (this.#writePackets()) {
+      this.#schedule();
+      return;
+    }
+    this.#sendDue = false;
+    this.#packetsWereSent();
   }
 
   /** True = there may be more to send. */
   #writePackets(): boolean {
-    const { slots } = this.#endpoint;
     if (!this.#endpoint.writable) return true;
+    const slots = this.#endpoint.slots(this.#packetBytes);
     const packets: PacketList = [];
     for (const slot of slots) {
       const sent = this.#nextPacket(slot);
@@ -344,6 +398,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       packets.push(sent === slot.length ? slot : slot.subarray(0, sent), this.remotePort, this.remoteIp);
     }
     if (packets.length > 0) this.#endpoint.send(packets);
+    this.#acks.sent();
     return packets.length === slots.length * 3;
   }
 
@@ -415,6 +470,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     this.#told = true;
     this.#timer?.cancel();
     this.#sweepTimer?.();
+    this.#acks.stop();
     this.#keepAliveTimer?.();
     if (this.#closed !== undefined) this.#tellStreams(this.#closed);
     this.#endpoint.release(this);
@@ -435,7 +491,10 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
 
   #onTimer(): void {
     this.#timer = undefined;
-    if (this.native.timeout() === 0) this.native.onTimeout();
+    if (this.native.timeout() === 0) {
+      this.native.onTimeout();
+      this.#sendDue = true;
+    }
     this.#toRetry = this.#blocked.size;
     this.turn();
   }
@@ -459,7 +518,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
         this.#sweepTimer = undefined;
         if (this.#closed !== undefined) return;
         this.#sweep();
-        this.#endpoint.schedule(this);
+        this.#schedule();
       },
       { background: true },
     );
@@ -470,44 +529,15 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       this.#receivedSinceSweep = false;
       for (const stream of [...this.#streams.values()]) if (stream.idleWriter) stream.checkStopped();
     }
-    this.#reap();
-    if (this.#abandoned.length > 0 || this.#gentleUntilMs !== undefined) this.#sweepSoon();
-  }
-
-  /**
-   * A stream whose last event was the peer's RESET stays in the library for ever, since only an acknowledgement makes
-   * it look. Sending its FIN once more brings one.
-   */
-  #reap(): void {
-    const nowMs = this.#endpoint.clock.nowMs();
-    while (this.#abandoned.length > 0) {
-      const oldest = this.#abandoned[0] as { id: number; atMs: number; tries: number };
-      if (nowMs - oldest.atMs < REAP_AFTER_MS) return;
-      this.#abandoned.shift();
-      if (!this.#isAlive(oldest.id)) continue;
-      try {
-        this.native.streamSend(oldest.id, NO_BYTES, true);
-      } catch {
-        continue;
-      }
-      if (oldest.tries < MAX_REAP_TRIES) this.#abandoned.push({ id: oldest.id, atMs: nowMs, tries: oldest.tries + 1 });
-    }
-  }
-
-  #isAlive(id: number): boolean {
-    try {
-      this.native.streamCapacity(id);
-      return true;
-    } catch (thrown) {
-      return streamFailure(thrown).kind !== "gone";
-    }
+    this.#reaper.reap();
+    if (!this.#reaper.isEmpty || this.#gentleUntilMs !== undefined) this.#sweepSoon();
   }
 
   #closeWhenAcknowledged(): void {
     const late = this.#endpoint.clock.nowMs() >= (this.#gentleUntilMs ?? 0);
     if (!late) for (const stream of this.#streams.values()) if (stream.unsent) return;
     while (!late && this.#recent.length > 0) {
-      if (this.#isAlive(this.#recent[this.#recent.length - 1] as number)) return;
+      if (isAlive(this.native, this.#recent[this.#recent.length - 1] as number)) return;
       this.#recent.pop();
     }
     this.close(0, "");

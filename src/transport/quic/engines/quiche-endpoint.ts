@@ -9,7 +9,7 @@ const PACKETS_PER_TURN = 64;
 /** A UDP socket with its connections: takes their turns, and keeps what the system does not take at once. */
 export class QuicheEndpoint implements Endpoint {
   readonly clock: Clock;
-  readonly slots: readonly Uint8Array[];
+  readonly #slots = new Map<number, readonly Uint8Array[]>();
   #udp: UdpSocket | undefined;
   #unsent: PacketList = [];
   #due: QuicheConnection[] = [];
@@ -17,14 +17,9 @@ export class QuicheEndpoint implements Endpoint {
   #scheduled = false;
   readonly #onRelease: (connection: QuicheConnection) => void;
 
-  /** `maxPacketBytes`: the longest packet that any connection here sends. */
-  constructor(clock: Clock, maxPacketBytes: number, onRelease: (connection: QuicheConnection) => void) {
+  constructor(clock: Clock, onRelease: (connection: QuicheConnection) => void) {
     this.clock = clock;
     this.#onRelease = onRelease;
-    const room = new Uint8Array(PACKETS_PER_TURN * maxPacketBytes);
-    this.slots = Array.from({ length: PACKETS_PER_TURN }, (_, i) =>
-      room.subarray(i * maxPacketBytes, (i + 1) * maxPacketBytes),
-    );
   }
 
   /** Binds the socket. Rejects with a TunnelError (`listen.failed`). */
@@ -34,6 +29,17 @@ export class QuicheEndpoint implements Endpoint {
 
   get localPort(): number {
     return this.#udp?.port ?? 0;
+  }
+
+  slots(packetBytes: number): readonly Uint8Array[] {
+    const known = this.#slots.get(packetBytes);
+    if (known !== undefined) return known;
+    const room = new Uint8Array(PACKETS_PER_TURN * packetBytes);
+    const slots = Array.from({ length: PACKETS_PER_TURN }, (_, i) =>
+      room.subarray(i * packetBytes, (i + 1) * packetBytes),
+    );
+    this.#slots.set(packetBytes, slots);
+    return slots;
   }
 
   get writable(): boolean {

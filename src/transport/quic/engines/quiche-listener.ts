@@ -12,7 +12,7 @@ import {
 } from "../../../wire/quic/packet-header.ts";
 import type { QuicListener, QuicListenOptions } from "../engine.ts";
 import type { NativeConfig, QuicheAddon } from "./quiche-addon.ts";
-import { isLoopback, LOOPBACK_PACKET_BYTES, serverConfig } from "./quiche-config.ts";
+import { isLoopback, serverConfig } from "./quiche-config.ts";
 import { QuicheConnection } from "./quiche-connection.ts";
 import { QuicheEndpoint } from "./quiche-endpoint.ts";
 import { RetryTokens } from "./retry-token.ts";
@@ -71,7 +71,7 @@ class Listener implements QuicListener {
     this.#clock = clock;
     this.#configs = this.#makeConfigs(options.tls);
     this.#resets = new StatelessResets(options.resetKey ?? randomBytes(32));
-    this.#endpoint = new QuicheEndpoint(clock, LOOPBACK_PACKET_BYTES, (connection) => this.#released(connection));
+    this.#endpoint = new QuicheEndpoint(clock, (connection) => this.#released(connection));
     this.#endpoint.connections = () => this.#routes.keys();
   }
 

@@ -7,6 +7,10 @@ export interface StreamOwner {
   readonly native: NativeConnection;
   /** The stream has something to do in the next turn. */
   wake(stream: QuicheStream): void;
+  /** A stream is read again. */
+  wakeReader(stream: QuicheStream): void;
+  /** The library has something to send. */
+  wrote(): void;
   /** Both directions are over. `abandoned`: the library may need help to forget it. */
   forget(stream: QuicheStream, abandoned: boolean): void;
   /**
@@ -101,13 +105,13 @@ export class QuicheStream implements QuicStream {
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    this.#owner.wake(this);
+    this.#owner.wakeReader(this);
   }
 
   listen(events: QuicStreamEvents): void {
     this.#events = events;
     this.#paused = false;
-    this.#owner.wake(this);
+    this.#owner.wakeReader(this);
   }
 
   // ---- for the connection ----
@@ -238,7 +242,7 @@ export class QuicheStream implements QuicStream {
     }
     const taken = sent ?? 0;
     // Nothing taken: there is nothing to send before the peer gives credit, which comes in a packet.
-    if (taken > 0 || (fin && sent !== null)) this.#owner.wake(this);
+    if (taken > 0 || (fin && sent !== null)) this.#owner.wrote();
     if (fin && taken === chunk.length && sent !== null) {
       this.#sendOver = true;
       this.#dropQueue();
@@ -257,7 +261,7 @@ export class QuicheStream implements QuicStream {
     }
     if (writes) native.streamShutdown(this.id, SHUTDOWN_WRITE, code);
     this.#owner.forget(this, true);
-    this.#owner.wake(this);
+    this.#owner.wrote();
   }
 
   #stop(code: number): void {

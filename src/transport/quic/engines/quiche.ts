@@ -6,7 +6,7 @@ import { describe, TunnelError } from "../../../core/errors.ts";
 import { formatAddress } from "../../../net/socket-errors.ts";
 import type { QuicClose, QuicConnection, QuicConnectOptions, QuicEngine } from "../engine.ts";
 import { loadQuiche, type QuicheAddon } from "./quiche-addon.ts";
-import { clientConfig, isLoopback, LOOPBACK_PACKET_BYTES, NETWORK_PACKET_BYTES } from "./quiche-config.ts";
+import { clientConfig, isLoopback } from "./quiche-config.ts";
 import { QuicheConnection } from "./quiche-connection.ts";
 import { QuicheEndpoint } from "./quiche-endpoint.ts";
 import { listenQuiche } from "./quiche-listener.ts";
@@ -31,9 +31,7 @@ async function connectQuiche(addon: QuicheAddon, options: QuicConnectOptions, cl
   const ip = await resolveHost(options.host);
   if (signal.aborted) throw aborted(signal);
   const loopback = isLoopback(ip);
-  const endpoint = new QuicheEndpoint(clock, loopback ? LOOPBACK_PACKET_BYTES : NETWORK_PACKET_BYTES, () =>
-    endpoint.close(),
-  );
+  const endpoint = new QuicheEndpoint(clock, () => endpoint.close());
   let connection: QuicheConnection | undefined;
   const onPacket = (bytes: Uint8Array, port: number, from: string): void => {
     if (port === options.port && from === ip) connection?.receive(bytes, port);
