@@ -12,6 +12,8 @@ import { entryOf, firstMerge, typeScalars } from "./yaml-nodes.ts";
 const FILE_NAMES = ["config.yml", "config.yaml"] as const;
 /** Bytes a config file may have. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
+/** Unknown keys that are warned of: a file with more is none of ours, and each is compared with all we know. */
+const MAX_UNKNOWN_KEYS = 100;
 /** Nodes that aliases may stand for, together: room for thousands of rules that share their settings. */
 const MAX_ALIASES = 5_000;
 /** Reading a file as UTF-8 leaves U+FFFD for what is none; control characters are no YAML (YAML 1.2.2 section 5.1). */
@@ -74,6 +76,8 @@ function readDocument(path: string, text: string): LoadedFile {
   const source = text.replace(/\r(?!\n)/g, "\n");
   const document = parseDocument(source, {
     ...{ lineCounter: lines, uniqueKeys: true, prettyErrors: false, merge: true },
+    // Tags such as !!binary and !!omap would make objects that are no maps.
+    resolveKnownTags: false,
     // It would write about odd keys to standard error by itself.
     logLevel: "error",
   });
@@ -142,6 +146,7 @@ function unknownKeys(file: FileValues): ConfigIssue[] {
   const known = new Set<string>([...FILE_ONLY_KEYS, ...flags]);
   return Object.keys(file.top)
     .filter((key) => !known.has(key))
+    .slice(0, MAX_UNKNOWN_KEYS)
     .map((key) => {
       const hint = isOnlyFlag(key)
         ? "it can be set on the command line and in the environment only"

@@ -63,22 +63,16 @@ export function sameInPieces<T>(input: Uint8Array, read: (chunks: readonly Uint8
   return whole;
 }
 
-/** Bytes that come in pieces; compared as a whole. */
+/** Bytes that come in pieces. */
 export class Gathered {
-  #parts: Uint8Array[] = [];
-  length = 0;
+  readonly #parts: Uint8Array[] = [];
 
   /** Copies the piece. */
   add(chunk: Uint8Array): void {
     this.#parts.push(chunk.slice());
-    this.length += chunk.length;
   }
 
   get bytes(): Uint8Array {
     return joined(...this.#parts);
-  }
-
-  toJSON(): Uint8Array {
-    return this.bytes;
   }
 }

@@ -21,6 +21,7 @@ const LOOK_EVERY_STEPS = 64;
 const { values } = parseArgs({
   options: {
     seconds: { type: "string", default: "60" },
+    inputs: { type: "string" },
     target: { type: "string", multiple: true, default: [] },
     seed: { type: "string", default: "1" },
     save: { type: "boolean", default: false },
@@ -31,6 +32,8 @@ const { values } = parseArgs({
 
 const chosen = values.target.length === 0 ? TARGETS : TARGETS.filter(({ name }) => values.target.includes(name));
 const seconds = Number(values.seconds);
+/** Of each target, instead of a time: the same search on every machine. */
+const inputs = values.inputs === undefined ? undefined : Number(values.inputs);
 const seed = Number(values.seed);
 
 function report({ target, error }: Found, smallest: Uint8Array): void {
@@ -64,10 +67,11 @@ async function fuzz(): Promise<number> {
     const saved = loadCorpus(target.name);
     const began = performance.now();
     const spent = (): number => performance.now() - began;
-    const limit = (seconds * 1000) / chosen.length;
+    const share = (): number =>
+      inputs === undefined ? (spent() * chosen.length) / (seconds * 1000) : session.executions / inputs;
     let found = await session.start(saved);
-    for (let floods = 0; found === undefined && spent() < limit; ) {
-      if (spent() > (limit * floods) / FLOODS_PER_TARGET) {
+    for (let floods = 0; found === undefined && share() < 1; ) {
+      if (share() > floods / FLOODS_PER_TARGET) {
         floods += 1;
         found = session.flood();
       }
@@ -89,9 +93,9 @@ async function fuzz(): Promise<number> {
 }
 
 if (values.list) for (const { name } of TARGETS) console.log(name);
-else if (chosen.length === 0 || !(seconds > 0) || !Number.isInteger(seed)) {
+else if (chosen.length === 0 || !(seconds > 0) || !((inputs ?? 1) > 0) || !Number.isInteger(seed)) {
   console.error(
-    "usage: ./scripts/fuzz [--seconds N] [--target NAME]... [--seed N] [--save] [--input BASE64|@FILE] [--list]",
+    "usage: ./scripts/fuzz [--seconds N | --inputs N] [--target NAME]... [--seed N] [--save] [--input BASE64|@FILE] [--list]",
   );
   process.exitCode = 2;
 } else process.exitCode = values.input === undefined ? await fuzz() : await repeat(values.input);

@@ -29,8 +29,6 @@ export class FrameReader {
   /** The start of a frame whose rest has not come yet: the first `#partialBytes` of it. */
   #partial: Uint8Array | undefined;
   #partialBytes = 0;
-  /** Nobody else sees `#partial`, so that more may be written into its free end. */
-  #partialOwned = false;
   #dataLeft = 0;
   #dataPadding = 0;
   #dataEnds = false;
@@ -74,8 +72,7 @@ export class FrameReader {
       at += read;
     }
     if (at === chunk.length || this.#stopped) return;
-    // Parts of what was read are in other hands now.
-    this.#partialOwned = at === 0 && buffer !== incoming;
+    // With its free end only where nobody else has seen any of it.
     this.#partial = at === 0 ? buffer : chunk.subarray(at);
     this.#partialBytes = chunk.length - at;
   }
@@ -86,8 +83,8 @@ export class FrameReader {
     if (partial === undefined) return incoming;
     const length = this.#partialBytes + incoming.length;
     let buffer = partial;
-    if (!this.#partialOwned || partial.length < length) {
-      buffer = new Uint8Array(this.#partialOwned ? 2 * length : length);
+    if (buffer.length < length) {
+      buffer = new Uint8Array(Math.max(length, 2 * this.#partialBytes));
       buffer.set(partial.subarray(0, this.#partialBytes));
     }
     buffer.set(incoming, this.#partialBytes);

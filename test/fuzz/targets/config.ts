@@ -55,6 +55,9 @@ warp-routing: {enabled: true}
 `,
   "? [a, b]\n: !!set {a, b}\n? |\n  c\n: >-\n  d\n",
   "a: &a [b]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+  // Found by this target: values that are objects and no maps.
+  "!!binary YWJj\n",
+  "!!omap [ingress: []]\n",
   '"\\u0061": "\\uD800"\n--- # second\n...\n',
 ];
 
@@ -103,6 +106,13 @@ function checkIssue(issue: ConfigIssue, lines: number): void {
   if (issue.line === undefined) return;
   must(issue.line >= 1 && issue.line <= lines, `line ${issue.line} is one of the file's ${lines}`);
   must((issue.column ?? 1) >= 1, "columns count from 1");
+}
+
+/** True for what JSON knows as well. */
+function isPlain(value: unknown): boolean {
+  if (Array.isArray(value)) return value.every(isPlain);
+  if (typeof value !== "object" || value === null) return true;
+  return Object.getPrototypeOf(value) === Object.prototype && Object.values(value).every(isPlain);
 }
 
 /** What the first messages are about, without what they quote. */
@@ -160,6 +170,7 @@ export const config: Target = {
     for (const issue of issues) checkIssue(issue, lines);
     must(loaded.kind === "loaded" || issues.length > 0, "a refusal has a reason");
     if (loaded.kind === "failed") return `failed ${gist(issues.map(({ message }) => message))}`;
+    must(isPlain(loaded.file.top), "what a file says is maps, lists and scalars");
     const args = new Map([
       ["token", [TOKEN]],
       ["config", [PATH]],
