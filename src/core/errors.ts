@@ -45,6 +45,17 @@ export type ErrorCode =
   | "channel.lost"
   | "channel.reset"
   | "config.invalid"
+  // The management API, seen from a command.
+  | "api.unreachable"
+  | "api.unauthorized"
+  | "api.missing"
+  | "api.conflict"
+  | "api.refused"
+  | "api.failed"
+  // What the edge keeps: a name that is taken, something that is not there, a disk without room, anything else.
+  | "store.conflict"
+  | "store.missing"
+  | "store.full"
   | "store.failed";
 
 /**

@@ -73,20 +73,29 @@ export function createAuthority(nowMs: number, key: string = createAuthorityKey(
 
 /** The edge's own certificate: server authentication for the fixed names and these, signed by the authority. */
 export function createEdgeCertificate(authority: CertifiedKey, names: readonly string[], nowMs: number): CertifiedKey {
+  return createServerCertificate(authority, edgeNames(names), { nowMs, days: EDGE_DAYS, commonName: "Culvert edge" });
+}
+
+/** A new key and its certificate: server authentication for exactly these names, signed by the authority. */
+export function createServerCertificate(
+  authority: CertifiedKey,
+  names: readonly string[],
+  options: { readonly nowMs: number; readonly days: number; readonly commonName: string },
+): CertifiedKey {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const authorityKey = createPrivateKey(authority.key);
   const cert = issue({
     issuer: subjectOf(authority.cert),
-    subject: commonName("Culvert edge"),
+    subject: commonName(options.commonName),
     publicKey,
     signer: { key: authorityKey, publicKey: createPublicKey(authorityKey) },
-    nowMs,
-    days: EDGE_DAYS,
+    nowMs: options.nowMs,
+    days: options.days,
     extensions: [
       extension(OID.basicConstraints, true, der.sequence()),
       extension(OID.keyUsage, true, der.bitString(Uint8Array.of(0x80), 7)),
       extension(OID.extendedKeyUsage, false, der.sequence(der.oid(OID.serverAuth))),
-      extension(OID.subjectAltName, false, der.sequence(...edgeNames(names).map(generalName))),
+      extension(OID.subjectAltName, false, der.sequence(...names.map(generalName))),
     ],
   });
   return { cert, key: exportKey(privateKey) };

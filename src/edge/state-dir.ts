@@ -1,16 +1,5 @@
 import { createPrivateKey, hkdfSync, randomBytes, X509Certificate } from "node:crypto";
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
 import {
@@ -20,7 +9,8 @@ import {
   createEdgeCertificate,
   needsRenewal,
 } from "./certificates.ts";
-import { placeFile } from "./store/place-file.ts";
+import { refuseHalfRestored } from "./restore-journal.ts";
+import { placeFile, writeTemporary, writeWhole } from "./store/place-file.ts";
 
 const SEALING_KEY_BYTES = 32;
 
@@ -50,6 +40,7 @@ export function openStateDir(dir: string, nowMs: number): EdgeState {
       throw new TunnelError("store.failed", `Cannot use state directory "${dir}": it is not a directory`);
     }
     const path = (name: string): string => join(dir, name);
+    refuseHalfRestored(dir);
     refuseLosses(path);
     const key = keep(path("ca.key"), 0o600, createAuthorityKey).text;
     const ca = keep(path("ca.pem"), 0o644, () => createAuthority(nowMs, key).cert);
@@ -73,6 +64,16 @@ export function openStateDir(dir: string, nowMs: number): EdgeState {
 /** What proves to connectors, after a restart, that their QUIC connections are gone (RFC 9000 section 10.3). */
 export function resetKey(state: EdgeState): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", state.sealingKey, "", "culvert quic stateless reset", SEALING_KEY_BYTES));
+}
+
+/** Makes what cookies call the tunnels of a load balancer: the same after a restart. */
+export function cookieKey(state: EdgeState): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", state.sealingKey, "", "culvert balancer cookies", SEALING_KEY_BYTES));
+}
+
+/** Signs what the edge tells webhooks; as text, which is what whoever checks it has. */
+export function webhookSecret(state: EdgeState): string {
+  return Buffer.from(hkdfSync("sha256", state.sealingKey, "", "culvert webhooks", SEALING_KEY_BYTES)).toString("hex");
 }
 
 /** Making anew what others depend on would cut them off without a word; its owner may still have a copy. */
@@ -149,28 +150,6 @@ function matches(pair: CertifiedKey): boolean {
   } catch {
     return false;
   }
-}
-
-function writeWhole(path: string, text: string, mode: number): void {
-  renameSync(writeTemporary(path, text, mode), path);
-}
-
-/** Writes a file beside `path`, down to the disk, and gives its name. */
-function writeTemporary(path: string, text: string, mode: number): string {
-  const temporary = `${path}.${process.pid}.tmp`;
-  // One that a crash left behind may have other permissions.
-  rmSync(temporary, { force: true });
-  const file = openSync(temporary, "wx", mode);
-  try {
-    writeSync(file, text);
-    fsyncSync(file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  } finally {
-    closeSync(file);
-  }
-  return temporary;
 }
 
 function readable(dir: string, error: unknown): TunnelError {

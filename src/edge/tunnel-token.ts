@@ -10,7 +10,7 @@ export function createTunnelToken(
   tunnel: StoredTunnel,
   edge: { readonly addresses: readonly string[]; readonly ca: string },
 ): string | undefined {
-  const credentials = store.credentials(tunnel.id);
+  const credentials = store.tunnels.credentials(tunnel.id);
   if (credentials === undefined) return undefined;
   return formatToken({
     accountTag: tunnel.accountTag,

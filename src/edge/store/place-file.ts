@@ -1,4 +1,4 @@
-import { linkSync, renameSync, rmSync } from "node:fs";
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { systemCode } from "../../core/errors.ts";
 
 /**
@@ -17,4 +17,27 @@ export function placeFile(temporary: string, path: string): boolean {
   } finally {
     rmSync(temporary, { force: true });
   }
+}
+
+/** Writes a file whole or not at all. */
+export function writeWhole(path: string, text: string, mode: number): void {
+  renameSync(writeTemporary(path, text, mode), path);
+}
+
+/** Writes a file beside `path`, down to the disk, and gives its name. */
+export function writeTemporary(path: string, text: string, mode: number): string {
+  const temporary = `${path}.${process.pid}.tmp`;
+  // One that a crash left behind may have other permissions.
+  rmSync(temporary, { force: true });
+  const file = openSync(temporary, "wx", mode);
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  } finally {
+    closeSync(file);
+  }
+  return temporary;
 }

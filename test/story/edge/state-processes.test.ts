@@ -2,10 +2,10 @@ import { expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { newTunnelId } from "../../../src/core/ids.ts";
 import { openStateDir } from "../../../src/edge/state-dir.ts";
-import { openSqliteStore } from "../../../src/edge/store/sqlite.ts";
+import { openSqliteStore } from "../../../src/edge/store/sqlite/index.ts";
 import { pollUntil } from "../../support/poll-until.ts";
+import { storeTunnel } from "../../support/stored.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 
 const src = join(import.meta.dir, "../../../src");
@@ -13,9 +13,9 @@ const src = join(import.meta.dir, "../../../src");
 /** Runs a module in a process of its own; gives what it printed. Fails when it does. */
 function runElsewhere(code: string, ...args: string[]): Promise<string> {
   const script = `
-    import { newTunnelId } from ${JSON.stringify(join(src, "core/ids.ts"))};
+    import { storeTunnel } from ${JSON.stringify(join(import.meta.dir, "../../support/stored.ts"))};
     import { openStateDir } from ${JSON.stringify(join(src, "edge/state-dir.ts"))};
-    import { openSqliteStore } from ${JSON.stringify(join(src, "edge/store/sqlite.ts"))};
+    import { openSqliteStore } from ${JSON.stringify(join(src, "edge/store/sqlite/index.ts"))};
     const [dir, ...args] = process.argv.slice(-${args.length});
     ${code}`;
   const child = spawn(process.execPath, ["-e", script, "--", ...args], { stdio: ["ignore", "pipe", "pipe"] });
@@ -35,9 +35,7 @@ function runElsewhere(code: string, ...args: string[]): Promise<string> {
 const ADD = `
   const state = openStateDir(dir, Date.now());
   const store = openSqliteStore(state.databasePath, state.sealingKey);
-  const id = newTunnelId();
-  store.addTunnel({ id, name: args[0], accountTag: "a", createdAtMs: 0 }, new Uint8Array(32).fill(5));
-  store.addHostnames(id, [args[0] + ".example.com"]);
+  const { id } = storeTunnel(store, args[0], { hostnames: [args[0] + ".example.com"], secret: new Uint8Array(32).fill(5) });
   store.close();
   console.log(JSON.stringify({ id, key: Buffer.from(state.sealingKey).toString("hex"), ca: state.authority.cert }));`;
 
@@ -45,10 +43,10 @@ test("a tunnel that another process adds is served by the running edge at once",
   using dir = makeTempDir();
   const state = openStateDir(dir.path, Date.now());
   const store = openSqliteStore(state.databasePath, state.sealingKey);
-  expect(store.tunnelForHostname("late.example.com")).toBeUndefined();
+  expect(store.hostnames.lookUp("late.example.com")).toBeUndefined();
   const { id } = JSON.parse(await runElsewhere(ADD, dir.path, "late"));
-  expect(store.tunnelForHostname("late.example.com")).toBe(id);
-  expect(store.credentials(id)?.secret[0]).toBe(5);
+  expect(store.hostnames.lookUp("late.example.com")).toEqual({ kind: "tunnel", tunnelId: id });
+  expect(store.tunnels.credentials(id)?.secret[0]).toBe(5);
   store.close();
 });
 
@@ -62,8 +60,10 @@ test("processes that start together on an empty directory agree on its keys and 
   expect(new Set(parsed.map((result) => result.ca)).size).toBe(1);
   const state = openStateDir(path, Date.now());
   const store = openSqliteStore(state.databasePath, state.sealingKey);
-  expect(store.tunnels().map((tunnel) => tunnel.name)).toEqual(names);
-  for (const { id } of store.tunnels()) expect(store.credentials(id)).toBeDefined();
+  const { items } = store.tunnels.find({});
+  expect(items.map((tunnel) => tunnel.name).toSorted()).toEqual(names);
+  expect(new Set(items.map((tunnel) => tunnel.accountTag))).toEqual(new Set([store.accounts.own().tag]));
+  for (const { id } of items) expect(store.tunnels.credentials(id)).toBeDefined();
   store.close();
 });
 
@@ -81,9 +81,8 @@ test("a writer waits for another process that holds the file, instead of failing
     dir.path,
   );
   await pollUntil(() => existsSync(join(dir.path, "held")), { what: "the file is held" });
-  const id = newTunnelId();
-  store.addTunnel({ id, name: "t", accountTag: "a", createdAtMs: 0 }, new Uint8Array(32));
+  const { id } = storeTunnel(store, "t");
   await holding;
-  expect(store.tunnelByName("t")?.id).toBe(id);
+  expect(store.tunnels.get(id)?.name).toBe("t");
   store.close();
 });
