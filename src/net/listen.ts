@@ -7,5 +7,7 @@ import type { Listener, ListenOptions } from "./sockets.ts";
  * whose message says what to do about it.
  */
 export async function listen(options: ListenOptions): Promise<Listener> {
-  return typeof Bun === "undefined" ? await listenNode(options) : listenBun(options);
+  // Bun's own listener knows neither names nor ALPN nor a change of certificates.
+  const byName = options.tls !== undefined && "choose" in options.tls;
+  return typeof Bun === "undefined" || byName ? await listenNode(options) : listenBun(options);
 }

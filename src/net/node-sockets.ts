@@ -1,12 +1,14 @@
 import net from "node:net";
 import tls from "node:tls";
 import { TunnelError } from "../core/errors.ts";
+import { ipGroup } from "../wire/ip-bytes.ts";
 import { type ByteChannel, type ChannelEvents, NO_TRAILERS } from "./channel.ts";
 import { plainBytes } from "./owned.ts";
 import { createProxyHandshake, type ProxyStep } from "./proxy-handshake.ts";
 import type { ProxySettings } from "./proxy-settings.ts";
 import { closedByPeer, DIAL_TIMEOUT_MS, dialError, HANDSHAKE_TIMEOUT_MS, listenError } from "./socket-errors.ts";
-import type { Connection, DialAddress, DialOptions, Listener, ListenOptions } from "./sockets.ts";
+import type { Connection, DialAddress, DialOptions, Listener, ListenOptions, ServerTls } from "./sockets.ts";
+import { SERVER_CIPHERS, SERVER_MIN_VERSION, secureContextOf, type TlsIdentity } from "./tls-identity.ts";
 
 /** A channel on a `node:net` or `node:tls` socket: what Deno runs on, and Bun where its own API falls short. */
 class NodeChannel implements ByteChannel {
@@ -197,13 +199,20 @@ class DialAttempt {
 /** Listens with Node's sockets; same contract as `listen` in listen.ts. */
 export function listenNode(options: ListenOptions): Promise<Listener> {
   let open = 0;
+  const handshakes = new HandshakeCounts(options.maxHandshakesPerIp ?? Number.POSITIVE_INFINITY);
+  /** Peers that were turned away: their handshakes fail as well, which is no news. */
+  const turnedAway = new Set<string>();
   const count = (socket: net.Socket): boolean => {
+    const peer = peerOf(socket);
     open += 1;
     socket.once("close", () => {
       open -= 1;
+      turnedAway.delete(peer);
     });
-    if (open <= options.maxConnections) return true;
-    options.onRefused?.(socket.remoteAddress ?? "", "limit");
+    const mayShakeHands = options.tls === undefined || handshakes.begin(socket);
+    if (open <= options.maxConnections && mayShakeHands) return true;
+    turnedAway.add(peer);
+    options.onRefused?.(socket.remoteAddress ?? "", mayShakeHands ? "limit" : "handshakes-per-ip");
     socket.destroy();
     return false;
   };
@@ -213,16 +222,27 @@ export function listenNode(options: ListenOptions): Promise<Listener> {
           if (count(socket)) options.onConnection(adopt(socket, socket));
         })
       : tls.createServer(
-          { ...options.tls, allowHalfOpen: true, handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS },
+          {
+            ...("choose" in options.tls ? byName(options.tls) : options.tls),
+            allowHalfOpen: true,
+            handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
+          },
           (socket) => {
+            handshakes.end(socket);
             socket.setNoDelay(true);
-            options.onConnection(adopt(socket, socket));
+            socket.setKeepAlive(true, 30_000);
+            const { servername } = socket as { servername?: string | false };
+            options.onConnection({
+              ...adopt(socket, socket),
+              alpn: socket.alpnProtocol === false ? undefined : (socket.alpnProtocol ?? undefined),
+              serverName: typeof servername === "string" ? servername.toLowerCase() : undefined,
+            });
           },
         );
   if (options.tls !== undefined) {
     server.on("connection", count);
     server.on("tlsClientError", (_error: Error, socket: tls.TLSSocket) => {
-      options.onRefused?.(socket.remoteAddress ?? "", "handshake");
+      if (!turnedAway.has(peerOf(socket))) options.onRefused?.(socket.remoteAddress ?? "", "handshake");
       socket.destroy();
     });
   }
@@ -239,9 +259,72 @@ export function listenNode(options: ListenOptions): Promise<Listener> {
           server.close();
           return Promise.resolve();
         },
+        ...(server instanceof tls.Server
+          ? { setFallback: (identity) => server.setSecureContext(settings(identity)) }
+          : {}),
       });
     });
   });
+}
+
+function peerOf(socket: net.Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort}`;
+}
+
+/** Who shakes hands, by address (IPv6 by its /64) and port: the sockets below and above TLS are different objects. */
+class HandshakeCounts {
+  readonly #max: number;
+  readonly #running = new Map<string, Set<number>>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** False when the address has too many already. */
+  begin(socket: net.Socket): boolean {
+    const { remoteAddress: ip, remotePort: port } = socket;
+    if (ip === undefined || port === undefined) return true;
+    const group = ipGroup(ip);
+    const running = this.#running.get(group) ?? new Set();
+    if (running.size >= this.#max) return false;
+    this.#running.set(group, running.add(port));
+    socket.once("close", () => this.#forget(group, port));
+    return true;
+  }
+
+  end(socket: net.Socket): void {
+    this.#forget(ipGroup(socket.remoteAddress ?? ""), socket.remotePort ?? 0);
+  }
+
+  #forget(group: string, port: number): void {
+    const running = this.#running.get(group);
+    running?.delete(port);
+    if (running?.size === 0) this.#running.delete(group);
+  }
+}
+
+/** Options of `node:tls` for a certificate a name. */
+function byName(secure: ServerTls): tls.TlsOptions {
+  return {
+    ...settings(secure.fallback),
+    ALPNProtocols: [...secure.alpn],
+    SNICallback: (serverName, done) => {
+      let chosen: tls.SecureContext | undefined;
+      try {
+        const identity = secure.choose(serverName.toLowerCase());
+        if (identity !== undefined) chosen = secureContextOf(identity);
+      } catch (error) {
+        done(error instanceof Error ? error : new Error(String(error)));
+        return;
+      }
+      done(null, chosen);
+    },
+  };
+}
+
+function settings(identity: TlsIdentity | undefined): tls.SecureContextOptions {
+  const own = identity === undefined ? {} : { cert: identity.cert, key: identity.key };
+  return { ...own, minVersion: SERVER_MIN_VERSION, ciphers: SERVER_CIPHERS };
 }
 
 function adopt(socket: net.Socket, plain: net.Socket): Connection {

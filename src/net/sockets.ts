@@ -1,5 +1,6 @@
 import type { ByteChannel } from "./channel.ts";
 import type { ProxySettings } from "./proxy-settings.ts";
+import type { TlsIdentity } from "./tls-identity.ts";
 
 /** A connected socket, and what the system says about its two ends. */
 export interface Connection {
@@ -11,6 +12,18 @@ export interface Connection {
   readonly localIp: string | undefined;
   /** Protocol that TLS settled on (ALPN), where some were offered and the peer chose one. */
   readonly alpn?: string | undefined;
+  /** Name that the peer asked for in its TLS handshake (SNI), lower case; on sockets of a {@link ServerTls} only. */
+  readonly serverName?: string | undefined;
+}
+
+/** TLS of a listener that shows each peer the certificate of the name it asks for: TLS 1.2 and newer. */
+export interface ServerTls {
+  /** Protocols to settle on (ALPN), the dearest first. A peer that offers none gets none. */
+  readonly alpn: readonly string[];
+  /** What to show for this name (lower case); undefined = the fallback. Must answer at once, and may throw. */
+  readonly choose: (serverName: string) => TlsIdentity | undefined;
+  /** For peers that ask for no name, and names that `choose` does not know; undefined = their handshakes fail. */
+  readonly fallback: TlsIdentity | undefined;
 }
 
 /** TLS for a dialled connection. */
@@ -55,16 +68,18 @@ export interface ListenOptions {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
-  /** PEM certificate chain and key; absent = plain TCP. No ALPN is offered. */
-  readonly tls?: { readonly cert: string; readonly key: string };
+  /** One identity for everybody, without ALPN, or one for each name; absent = plain TCP. */
+  readonly tls?: TlsIdentity | ServerTls;
   /** Bound on the TLS handshake, in ms. @default 15_000 */
   readonly handshakeTimeoutMs?: number;
   /** Connections open at once, counting those still shaking hands; further ones are closed at once. */
   readonly maxConnections: number;
+  /** Connections of one address that shake hands at once, on sockets of a {@link ServerTls}; more are closed. */
+  readonly maxHandshakesPerIp?: number;
   /** Called once a connection is usable (after TLS). Must not throw. */
   readonly onConnection: (connection: Connection) => void;
-  /** A connection that ended before it was usable: failed or slow handshake, or over the limit. */
-  readonly onRefused?: (remoteIp: string, reason: "handshake" | "limit") => void;
+  /** A connection that ended before it was usable: failed or slow handshake, or over one of the limits. */
+  readonly onRefused?: (remoteIp: string, reason: "handshake" | "limit" | "handshakes-per-ip") => void;
 }
 
 export interface Listener {
@@ -72,4 +87,6 @@ export interface Listener {
   readonly port: number;
   /** Stops accepting; open connections go on. Resolves when the port is free. */
   close(): Promise<void>;
+  /** Replaces the fallback of a {@link ServerTls}; open connections keep what they have. Absent on other listeners. */
+  readonly setFallback?: (identity: TlsIdentity) => void;
 }

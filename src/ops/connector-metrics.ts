@@ -264,7 +264,8 @@ function backendMetrics(sources: ConnectorMetricsSources, registers: Registry[])
   }
 }
 
-function processMetrics(registers: Registry[]): void {
+/** Memory and processor time of this process, under the names every exporter uses. */
+export function processMetrics(registers: Registry[]): void {
   new Gauge({
     name: "process_resident_memory_bytes",
     help: "Resident memory size in bytes.",

@@ -52,7 +52,6 @@ describe("what is asked for cannot be", () => {
     { what: "an unknown flag", args: ["edge", "run", "--statedir", "x"], says: /statedir/ },
     { what: "no token", args: ["tunnel", "run"], says: /token/ },
     { what: "a token that is none", args: ["tunnel", "run", "--token", "nonsense"], says: /token/i },
-    { what: "no state directory", args: ["edge", "run"], says: /--state-dir/ },
     {
       what: "an address that is none",
       args: ["edge", "run", "--state-dir", "x", "--http-listen", "nowhere"],
@@ -187,6 +186,20 @@ describe("state directories", () => {
     for (const name of ["culvert.db", "culvert.db-wal", "culvert.db-shm"])
       writeFileSync(join(path, name), "this is no database");
     expectClear(await culvert(["edge", "run", "--state-dir", path, ...listen]), 1, /database|culvert\.db/i);
+  });
+
+  test("one that an edge runs on, until that is killed", async () => {
+    using dir = makeTempDir();
+    const path = join(dir.path, "state");
+    await using edge = await startEdgeProcess(path).then(({ process }) => process);
+    const refused = new RegExp(`${path}.*another edge runs on it \\(process ${edge.pid}\\)`);
+    expectClear(await culvert(["edge", "run", "--state-dir", path, ...listen]), 1, refused);
+    expectClear(await culvert(["up", "--once", "--state-dir", path]), 1, refused);
+    // Other commands work beside it.
+    await addTunnel(path, "beside", ["beside.example"]);
+    await edge.kill();
+    await using next = await startEdgeProcess(path).then(({ process }) => process);
+    expect(next.end).toBeUndefined();
   });
 
   // Root may read everything, so it asks as nobody: with a copy of the binary, which nobody may run wherever this is.

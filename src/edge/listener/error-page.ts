@@ -7,7 +7,17 @@ export interface EdgeError {
   readonly code: number;
   readonly title: string;
   readonly advice: string;
+  /** Fields beside those of every such answer: `Retry-After`, `Location`. */
+  readonly headers?: RawHeaders;
 }
+
+/** Pages of the operator's own. */
+export interface ErrorPages {
+  /** HTML for this error; undefined = the built-in page. */
+  html(error: EdgeError, ray: string): string | undefined;
+}
+
+export const BUILT_IN_PAGES: ErrorPages = { html: () => undefined };
 
 const STATUS_ADVICE: Readonly<Record<number, readonly [title: string, advice: string]>> = {
   400: ["Bad request", "The request breaks the rules of HTTP, so it was not passed on."],
@@ -15,6 +25,8 @@ const STATUS_ADVICE: Readonly<Record<number, readonly [title: string, advice: st
   413: ["Content too large", "The request is larger than this server takes."],
   414: ["URI too long", "The address of the request is longer than this server takes."],
   417: ["Expectation failed", "The request expects something that this server does not do."],
+  421: ["Misdirected request", "The request came over a connection that was made for another site."],
+  429: ["Too many requests", "There are more requests than this server takes. Try again in a moment."],
   431: ["Request header fields too large", "The header of the request is larger than this server takes."],
   501: ["Not implemented", "The request uses a method or coding that this server does not know."],
   503: ["Service unavailable", "The server has too much to do. Try again in a moment."],
@@ -51,24 +63,41 @@ export function statusError(status: number): EdgeError {
   return { status, code: status, title, advice };
 }
 
+/** The same, with the seconds after which it may be worth to ask again (RFC 9110 section 10.2.3). */
+export function tryLater(status: number, seconds: number): EdgeError {
+  return { ...statusError(status), headers: ["Retry-After", String(seconds)] };
+}
+
+/** The same site over HTTPS; the method stays (RFC 9110 section 15.4.9). */
+export function movedTo(location: string): EdgeError {
+  return {
+    status: 308,
+    code: 308,
+    title: "Permanent redirect",
+    advice: "This site is served over HTTPS.",
+    headers: ["Location", location],
+  };
+}
+
 /** Renders an error as the visitor asked for it: JSON, a small page, or a line of text. */
 export function renderError(
   error: EdgeError,
   request: RawHeaders,
   ray: string,
+  pages: ErrorPages = BUILT_IN_PAGES,
 ): { headers: string[]; body: Uint8Array } {
   const accept = (headerValue(request, "accept") ?? "").toLowerCase();
   const [contentType, text] = accept.includes("application/json")
     ? ["application/json", renderJson(error, ray)]
     : accept.includes("text/html")
-      ? ["text/html; charset=utf-8", renderHtml(error, ray)]
+      ? ["text/html; charset=utf-8", pages.html(error, ray) ?? renderHtml(error, ray)]
       : [
           "text/plain; charset=utf-8",
           `${error.status} ${error.title} (error ${error.code})\n${error.advice}\nRay ID: ${ray}\n`,
         ];
   const body = new TextEncoder().encode(text);
   const headers = ["Content-Type", contentType, "Content-Length", String(body.length), "Cache-Control", "no-store"];
-  return { headers: [...headers, "Cf-Ray", ray], body };
+  return { headers: [...headers, ...(error.headers ?? []), "Cf-Ray", ray], body };
 }
 
 function renderJson(error: EdgeError, ray: string): string {

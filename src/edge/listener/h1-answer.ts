@@ -3,7 +3,6 @@ import { type ByteChannel, NO_TRAILERS } from "../../net/channel.ts";
 import { encodeChunk, encodeLastChunk, encodeResponseHead } from "../../wire/h1/encoder.ts";
 import type { RequestHead } from "../../wire/h1/message.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
-import { BODY_IDLE_MS } from "./limits.ts";
 import type { AnswerHead, AnswerWriter, VisitorRequest } from "./visitor-exchange.ts";
 
 /** How the end of the body is told to the visitor. */
@@ -105,7 +104,8 @@ export function h1Request(head: RequestHead): VisitorRequest {
     host: head.host ?? "",
     headers: head.headers,
     hasBody,
-    bodyIdleMs: BODY_IDLE_MS,
+    patientBody: false,
+    protocol: head.minorVersion === 0 ? "HTTP/1.0" : "HTTP/1.1",
     expectContinue: head.expectContinue,
   };
 }
@@ -119,6 +119,7 @@ const REASONS: Readonly<Record<number, string>> = {
   301: "Moved Permanently",
   302: "Found",
   304: "Not Modified",
+  308: "Permanent Redirect",
   400: "Bad Request",
   401: "Unauthorized",
   403: "Forbidden",
@@ -127,6 +128,7 @@ const REASONS: Readonly<Record<number, string>> = {
   413: "Content Too Large",
   414: "URI Too Long",
   417: "Expectation Failed",
+  421: "Misdirected Request",
   429: "Too Many Requests",
   431: "Request Header Fields Too Large",
   500: "Internal Server Error",

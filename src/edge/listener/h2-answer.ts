@@ -11,8 +11,6 @@ const lowerName = new Memo((name: string) => name.toLowerCase(), { maxEntries: 1
 /** Writes one answer on a stream of HTTP/2 (RFC 9113 section 8.1). */
 export class H2Answer implements AnswerWriter {
   readonly #stream: H2Stream;
-  /** What the visitor reads when the answer is broken off. */
-  resetCode: number = H2_ERROR.internalError;
   #tunnel = false;
   /** A head that may turn out to be the whole answer, and then is one frame. */
   #heldHead: RawHeaders | undefined;
@@ -73,7 +71,7 @@ export class H2Answer implements AnswerWriter {
   }
 
   cut(_error: TunnelError): void {
-    this.#stream.reset(this.resetCode);
+    this.#stream.reset(H2_ERROR.internalError);
   }
 
   /** True when a head went out that ended the answer. */

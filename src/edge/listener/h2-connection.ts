@@ -13,28 +13,24 @@ import {
   H2_PING_AFTER_MS,
   H2_RESET_BURST,
   H2_RESETS_PER_SECOND,
-  HEAD_TIMEOUT_MS,
-  KEEP_ALIVE_IDLE_MS,
   LINGER_MS,
   MAX_H2_STREAMS,
   RETIRED_LINGER_MS,
-  WRITE_STALL_MS,
 } from "./limits.ts";
-import type { VisitorDeps } from "./visitor-deps.ts";
+import { reportRefusal, type VisitorDeps } from "./visitor-deps.ts";
+import { hostnameOf, type VisitorRequest } from "./visitor-exchange.ts";
 import type { VisitorProtocol } from "./visitor-protocol.ts";
 
 /**
  * What a visitor may cost. Windows begin small: with all its streams stalled a connection holds no more than its budget
  * and one connection window, and a stream whose origin reads gets more.
  */
-export const VISITOR_H2_LIMITS: H2Limits = {
+export const VISITOR_H2_LIMITS: Omit<H2Limits, "headerListBytes"> = {
   streams: MAX_H2_STREAMS,
   streamWindowBytes: DEFAULT_WINDOW_BYTES,
   maxStreamWindowBytes: 2 * 1024 * 1024,
   connectionWindowBytes: 4 * 1024 * 1024,
   heldBudgetBytes: 4 * 1024 * 1024,
-  // As much as a head of HTTP/1.1, with what HTTP/2 counts for each field.
-  headerListBytes: REQUEST_HEAD_LIMITS.headBytes + 32 * REQUEST_HEAD_LIMITS.fields,
   headerBlockBytes: 128 * 1024,
   frameBytes: DEFAULT_FRAME_BYTES,
   idleControlFrames: 2_000,
@@ -65,14 +61,18 @@ export class H2VisitorConnection implements VisitorProtocol {
     this.#connection = connection;
     this.#deps = deps;
     const nowMs = deps.clock.nowMs();
-    this.#deadlineAtMs = nowMs + KEEP_ALIVE_IDLE_MS;
+    this.#deadlineAtMs = nowMs + deps.limits["idle-timeout"];
     this.#lastReceivedAtMs = nowMs;
     this.#resetsCheckedAtMs = nowMs;
     this.#h2 = new H2Connection(
       "server",
       {
         onRequest: (stream, fields, endStream) => this.#onRequest(stream, fields, endStream),
-        onOversizedRequest: (stream, endStream) => this.#refuse(stream, 431, endStream),
+        onOversizedRequest: (stream, endStream) => {
+          deps.counters.malformed += 1;
+          deps.counters.refused["header-size"] += 1;
+          this.#refuse(stream, 431, endStream);
+        },
         onGoaway: () => this.retire(),
         onPingAck: () => {},
         onReady: () => {},
@@ -80,7 +80,8 @@ export class H2VisitorConnection implements VisitorProtocol {
         onFatal: () => this.#onFatal(),
       },
       (bytes) => Buffer.allocUnsafeSlow(bytes),
-      VISITOR_H2_LIMITS,
+      // As much as a head of HTTP/1.1, with what HTTP/2 counts for each field.
+      { ...VISITOR_H2_LIMITS, headerListBytes: deps.limits["header-size"] + 32 * REQUEST_HEAD_LIMITS.fields },
     );
     this.#schedule();
   }
@@ -94,10 +95,12 @@ export class H2VisitorConnection implements VisitorProtocol {
       if (nowMs >= this.#deadlineAtMs) this.abort(new TunnelError("timeout", "The visitor did not close"));
     } else if (nowMs >= this.#frameDeadlineAtMs) {
       this.#deps.counters.timeouts += 1;
+      this.#deps.counters.refused["header-timeout"] += 1;
       this.#h2.giveUp(H2_ERROR.enhanceYourCalm, "a frame was not complete in time");
     } else if (this.#streams.size > 0) this.#checkLife(nowMs);
     else if (nowMs >= this.#deadlineAtMs) {
       this.#deps.counters.timeouts += 1;
+      this.#deps.counters.refused["idle-timeout"] += 1;
       this.#close(LINGER_MS);
     }
   }
@@ -122,7 +125,9 @@ export class H2VisitorConnection implements VisitorProtocol {
     this.#pinged = false;
     this.#h2.receive(chunk);
     if (!this.#h2.midFrame) this.#frameDeadlineAtMs = Number.POSITIVE_INFINITY;
-    else if (this.#frameDeadlineAtMs === Number.POSITIVE_INFINITY) this.#frameDeadlineAtMs = nowMs + HEAD_TIMEOUT_MS;
+    else if (this.#frameDeadlineAtMs === Number.POSITIVE_INFINITY) {
+      this.#frameDeadlineAtMs = nowMs + this.#deps.limits["header-timeout"];
+    }
     this.#flush();
   }
 
@@ -147,7 +152,13 @@ export class H2VisitorConnection implements VisitorProtocol {
   #onRequest(stream: H2Stream, fields: string[], endStream: boolean): void {
     const head = readH2Request(fields, endStream, websocketKey);
     if (head.kind === "refused") {
+      this.#deps.counters.malformed += 1;
       this.#refuse(stream, head.status, endStream);
+      return;
+    }
+    if (!this.#deps.mayCarry(this.#connection.serverName, hostnameOf(head.request.host))) {
+      this.#deps.counters.misdirected += 1;
+      this.#refuse(stream, 421, endStream, head.request);
       return;
     }
     this.#deps.counters.requests += 1;
@@ -163,19 +174,22 @@ export class H2VisitorConnection implements VisitorProtocol {
   }
 
   /** Answers what never became a request. */
-  #refuse(stream: H2Stream, status: number, endStream: boolean): void {
-    this.#deps.counters.malformed += 1;
+  #refuse(stream: H2Stream, status: number, endStream: boolean, asked?: VisitorRequest): void {
     this.#countReset();
-    const { headers, body } = renderError(statusError(status), [], this.#deps.nextRay());
+    const ray = this.#deps.nextRay();
+    const error = statusError(status);
+    const { headers, body } = renderError(error, [], ray, this.#deps.pages);
     stream.listen(NOBODY);
     new H2Answer(stream).whole(status, headers, body);
     if (!endStream) stream.stopPeer();
+    const { remoteIp: ip } = this.#connection;
+    reportRefusal(this.#deps, { ray, ip, protocol: "HTTP/2.0", status }, error.title, asked);
   }
 
   #onStreamGone(stream: H2VisitorStream, takenBack: boolean): void {
     this.#streams.delete(stream);
     if (this.#streams.size === 0 && this.#phase !== "closing") {
-      this.#deadlineAtMs = this.#deps.clock.nowMs() + KEEP_ALIVE_IDLE_MS;
+      this.#deadlineAtMs = this.#deps.clock.nowMs() + this.#deps.limits["idle-timeout"];
     }
     if (takenBack) this.#countReset();
     this.#closeIfDone();
@@ -198,8 +212,9 @@ export class H2VisitorConnection implements VisitorProtocol {
   /** A visitor that went without a word would keep its requests for ever: silence is asked about, then taken for it. */
   #checkLife(nowMs: number): void {
     const silentMs = nowMs - this.#lastReceivedAtMs;
-    if (silentMs >= WRITE_STALL_MS) {
+    if (silentMs >= this.#deps.limits["write-timeout"]) {
       this.#deps.counters.timeouts += 1;
+      this.#deps.counters.refused["write-timeout"] += 1;
       this.abort(new TunnelError("timeout", "The visitor's connection was silent for too long"));
     } else if (silentMs >= H2_PING_AFTER_MS && !this.#pinged) {
       this.#pinged = true;
@@ -212,7 +227,7 @@ export class H2VisitorConnection implements VisitorProtocol {
     // Not now: this may be in the middle of what the codec does with the last stream.
     queueMicrotask(() => {
       if (this.#phase === "retired" && this.#streams.size === 0)
-        this.#close(this.#deps.closing() ? LINGER_MS : WRITE_STALL_MS);
+        this.#close(this.#deps.closing() ? LINGER_MS : this.#deps.limits["write-timeout"]);
     });
   }
 

@@ -3,7 +3,6 @@ import { isHost } from "../../wire/h1/host.ts";
 import { MAX_CONTENT_LENGTH_DIGITS, REQUEST_HEAD_LIMITS } from "../../wire/h1/limits.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { Memo } from "../../wire/memo.ts";
-import { BODY_IDLE_MS } from "./limits.ts";
 import type { VisitorRequest } from "./visitor-exchange.ts";
 
 /** A request head of HTTP/2 as the edge serves it, or the status to refuse it with. */
@@ -82,7 +81,8 @@ export function readH2Request(fields: RawHeaders, endStream: boolean, websocketK
       headers,
       hasBody: !endStream && !handshake,
       // The silences of a call belong to its two ends; a visitor that is gone shows by its connection.
-      bodyIdleMs: facts.grpc ? Number.POSITIVE_INFINITY : BODY_IDLE_MS,
+      patientBody: facts.grpc,
+      protocol: "HTTP/2.0",
       expectContinue: facts.expectContinue && !endStream,
     },
   };

@@ -5,7 +5,7 @@ import type { H2Stream, H2StreamEvents } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { statusError } from "./error-page.ts";
 import { H2Answer } from "./h2-answer.ts";
-import { MAX_LINGER_BYTES, WRITE_STALL_MS } from "./limits.ts";
+import { MAX_LINGER_BYTES } from "./limits.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
 import { type ExchangeOwner, VisitorExchange, type VisitorRequest } from "./visitor-exchange.ts";
 
@@ -53,12 +53,15 @@ export class H2VisitorStream implements H2StreamEvents, ExchangeOwner {
 
   checkDeadline(nowMs: number): void {
     if (nowMs < this.#deadlineAtMs) return;
-    this.#deps.counters.timeouts += 1;
+    const { counters } = this.#deps;
+    counters.timeouts += 1;
     const exchange = this.#exchange;
     if (exchange?.answered === false && exchange.waitsForBody) {
+      counters.refused["body-timeout"] += 1;
       exchange.fail(statusError(408));
       return;
     }
+    counters.refused["write-timeout"] += 1;
     this.#gone = new TunnelError("timeout", "The visitor's stream stood still for too long");
     this.#stream.reset(H2_ERROR.cancel);
   }
@@ -113,7 +116,7 @@ export class H2VisitorStream implements H2StreamEvents, ExchangeOwner {
   onFinished(): void {
     this.#exchange = undefined;
     this.#receivedBytes = 0;
-    this.#deadlineAtMs = this.#deps.clock.nowMs() + WRITE_STALL_MS;
+    this.#deadlineAtMs = this.#deps.clock.nowMs() + this.#deps.limits["write-timeout"];
     this.#stream.resume();
     if (!this.#endsWithHead) this.#stream.stopPeer();
   }
@@ -125,7 +128,7 @@ export class H2VisitorStream implements H2StreamEvents, ExchangeOwner {
   /** The body is not what Content-Length says (RFC 9113 section 8.1.1). */
   #malformed(): void {
     this.#deps.counters.malformed += 1;
-    this.#answer.resetCode = H2_ERROR.protocolError;
-    this.#exchange?.fail(statusError(400));
+    this.#gone = new TunnelError("request.length", "The body is not as long as Content-Length says");
+    this.#stream.reset(H2_ERROR.protocolError);
   }
 }

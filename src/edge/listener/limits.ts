@@ -1,11 +1,3 @@
-/** Silence between requests, in ms. */
-export const KEEP_ALIVE_IDLE_MS = 75_000;
-/** From the first byte of a head to its last, in ms: what bounds a slow loris. */
-export const HEAD_TIMEOUT_MS = 15_000;
-/** Silence within a request body that the origin waits for, in ms. */
-export const BODY_IDLE_MS = 120_000;
-/** A visitor that takes no byte of an answer that waits for it, in ms. */
-export const WRITE_STALL_MS = 300_000;
 /**
  * Silence of an answer after the visitor ended its direction, in ms. Browsers leave an open event stream that way and
  * send nothing further; a visitor that only half-closed still gets an answer that moves.

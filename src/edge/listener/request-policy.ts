@@ -63,10 +63,8 @@ export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, poli
     result.push(name, stripped[i + 1] as string);
   }
   const peer = plainIp(context.ip);
-  const trusted = isTrusted(peer, policy);
-  const hops = trusted ? listMembers(headers, "x-forwarded-for") : [];
-  const told = trusted ? headerValues(headers, "x-forwarded-proto")[0]?.toLowerCase() : undefined;
-  const scheme = told === "https" || told === "http" ? told : context.scheme;
+  const hops = vouchedHops(headers, peer, policy);
+  const scheme = visitorScheme(headers, context, policy);
   result.push("X-Forwarded-For", [...hops, peer].join(", "), "X-Forwarded-Proto", scheme);
   result.push("Cf-Connecting-Ip", visitorIp(hops, peer, policy));
   result.push("Cf-Ray", context.ray, "Cf-Visitor", `{"scheme":"${scheme}"}`);
@@ -74,6 +72,27 @@ export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, poli
   if (token !== undefined) result.push(ASSERTION_NAME, token);
   result.push("Cdn-Loop", [...headerValues(headers, "cdn-loop"), LOOP_NAME].join(", "));
   return result;
+}
+
+/** Address of the visitor: the peer's, or the one that trusted proxies vouch for. */
+export function visitorAddress(headers: RawHeaders, ip: string, policy: RequestPolicy): string {
+  const peer = plainIp(ip);
+  return visitorIp(vouchedHops(headers, peer, policy), peer, policy);
+}
+
+/** What the visitor itself spoke: what the listener does, or what a trusted proxy says. */
+export function visitorScheme(
+  headers: RawHeaders,
+  context: Pick<VisitorContext, "ip" | "scheme">,
+  policy: RequestPolicy,
+): "http" | "https" {
+  if (!isTrusted(plainIp(context.ip), policy)) return context.scheme;
+  const told = headerValues(headers, "x-forwarded-proto")[0]?.toLowerCase();
+  return told === "https" || told === "http" ? told : context.scheme;
+}
+
+function vouchedHops(headers: RawHeaders, peer: string, policy: RequestPolicy): string[] {
+  return isTrusted(peer, policy) ? listMembers(headers, "x-forwarded-for") : [];
 }
 
 /**

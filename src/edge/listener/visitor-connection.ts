@@ -2,21 +2,14 @@ import { TunnelError } from "../../core/errors.ts";
 import type { Connection } from "../../net/sockets.ts";
 import { RequestDecoder } from "../../wire/h1/decoder.ts";
 import { encodeResponseHead } from "../../wire/h1/encoder.ts";
+import { REQUEST_HEAD_LIMITS } from "../../wire/h1/limits.ts";
 import type { Malformed } from "../../wire/h1/malformed.ts";
 import type { RequestHead } from "../../wire/h1/message.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { type EdgeError, renderError, statusError } from "./error-page.ts";
 import { H1Answer, h1Request } from "./h1-answer.ts";
-import {
-  HALF_CLOSED_IDLE_MS,
-  HEAD_TIMEOUT_MS,
-  KEEP_ALIVE_IDLE_MS,
-  LINGER_MS,
-  MAX_LINGER_BYTES,
-  RETIRED_LINGER_MS,
-  WRITE_STALL_MS,
-} from "./limits.ts";
-import type { VisitorDeps } from "./visitor-deps.ts";
+import { HALF_CLOSED_IDLE_MS, LINGER_MS, MAX_LINGER_BYTES, RETIRED_LINGER_MS } from "./limits.ts";
+import { reportRefusal, type VisitorDeps } from "./visitor-deps.ts";
 import { VisitorExchange } from "./visitor-exchange.ts";
 import type { VisitorProtocol } from "./visitor-protocol.ts";
 
@@ -36,25 +29,38 @@ export class VisitorConnection implements VisitorProtocol {
   constructor(connection: Connection, deps: VisitorDeps) {
     this.#connection = connection;
     this.#deps = deps;
-    this.#decoder = new RequestDecoder({
-      onHead: (head) => this.#onHead(head),
-      onData: (chunk) => this.#exchange?.bodyData(chunk),
-      onEnd: (trailers) => this.#onRequestEnd(trailers),
-      onMalformed: (fault) => this.#onMalformed(fault),
-    });
-    this.#deadlineAtMs = deps.clock.nowMs() + KEEP_ALIVE_IDLE_MS;
+    const headBytes = deps.limits["header-size"];
+    const startLineBytes = Math.min(REQUEST_HEAD_LIMITS.startLineBytes, headBytes);
+    this.#decoder = new RequestDecoder(
+      {
+        onHead: (head) => this.#onHead(head),
+        onData: (chunk) => this.#exchange?.bodyData(chunk),
+        onEnd: (trailers) => this.#onRequestEnd(trailers),
+        onMalformed: (fault) => this.#onMalformed(fault),
+      },
+      { ...REQUEST_HEAD_LIMITS, headBytes, startLineBytes },
+    );
+    this.#deadlineAtMs = deps.clock.nowMs() + deps.limits["idle-timeout"];
   }
 
   checkDeadline(nowMs: number): void {
     if (nowMs < this.#deadlineAtMs || this.#phase === "gone") return;
-    this.#deps.counters.timeouts += 1;
-    if (this.#phase === "head") this.#refuse(statusError(408));
-    else if (this.#phase === "exchange" && this.#exchange?.answered === false && this.#exchange.waitsForBody) {
+    const { counters } = this.#deps;
+    counters.timeouts += 1;
+    if (this.#phase === "head") {
+      counters.refused["header-timeout"] += 1;
+      this.#refuse(statusError(408));
+    } else if (this.#phase === "exchange" && this.#exchange?.answered === false && this.#exchange.waitsForBody) {
+      counters.refused["body-timeout"] += 1;
       this.#exchange.fail(statusError(408));
     } else if (this.#phase === "exchange" || this.#phase === "tunnel") {
+      counters.refused["write-timeout"] += 1;
       this.abort(new TunnelError("timeout", "The visitor's connection stood still for too long"));
     } else if (this.#phase === "linger") this.abort(new TunnelError("timeout", "The visitor did not close"));
-    else this.#close(LINGER_MS);
+    else {
+      counters.refused["idle-timeout"] += 1;
+      this.#close(LINGER_MS);
+    }
   }
 
   retire(): void {
@@ -81,7 +87,7 @@ export class VisitorConnection implements VisitorProtocol {
     }
     if (this.#phase === "idle") {
       this.#phase = "head";
-      this.#deadline(HEAD_TIMEOUT_MS);
+      this.#deadline(this.#deps.limits["header-timeout"]);
     }
     this.#decoder.feed(chunk);
     // A pipelined request waits in the decoder; until its turn comes nothing more is read.
@@ -91,14 +97,7 @@ export class VisitorConnection implements VisitorProtocol {
   onEnd(): void {
     this.#visitorEnded = true;
     if (this.#phase === "tunnel") this.#exchange?.tunnelEnd();
-    else if (this.#phase === "exchange") {
-      // A visitor may end its direction and still read the answer; one that ends within its request may not.
-      this.#decoder.finish();
-      if (this.#phase === "exchange") {
-        this.#exchange?.visitorEnded();
-        this.#deadline(HALF_CLOSED_IDLE_MS);
-      }
-    } else this.#endUnasked();
+    else this.#nothingMore();
   }
 
   onDrain(): void {
@@ -134,7 +133,9 @@ export class VisitorConnection implements VisitorProtocol {
   }
 
   #onMalformed(fault: Malformed): void {
-    this.#deps.counters.malformed += 1;
+    const { counters } = this.#deps;
+    counters.malformed += 1;
+    if (fault.status === 431) counters.refused["header-size"] += 1;
     if (this.#exchange !== undefined) this.#exchange.fail(statusError(fault.status));
     else this.#refuse(statusError(fault.status));
   }
@@ -153,33 +154,41 @@ export class VisitorConnection implements VisitorProtocol {
     this.#exchange = undefined;
     if (!mayContinue) {
       // A visitor that has sent everything closes when it has read everything, however long that takes it.
-      this.#close(this.#phase === "tunnel" || this.#decoder.waiting ? WRITE_STALL_MS : LINGER_MS);
+      this.#close(this.#phase === "tunnel" || this.#decoder.waiting ? this.#deps.limits["write-timeout"] : LINGER_MS);
     } else if (this.#decoder.waiting) this.#nextRequest();
   }
 
   #nextRequest(): void {
     this.#phase = this.#decoder.hasRest ? "head" : "idle";
-    this.#deadline(this.#phase === "head" ? HEAD_TIMEOUT_MS : KEEP_ALIVE_IDLE_MS);
+    this.#deadline(this.#deps.limits[this.#phase === "head" ? "header-timeout" : "idle-timeout"]);
     this.#connection.channel.resume();
     this.#decoder.next();
-    if (this.#visitorEnded) this.#endUnasked();
+    if (this.#visitorEnded) this.#nothingMore();
   }
 
-  /** The visitor ended its direction, and no request of it runs. */
-  #endUnasked(): void {
-    if (this.#phase === "exchange") return;
+  /** The visitor ended its direction, and the decoder has all that came. */
+  #nothingMore(): void {
+    const within = this.#phase === "exchange";
+    // A visitor may end its direction and still read the answer; one that ends within its request may not.
     this.#decoder.finish();
-    this.#close(WRITE_STALL_MS);
+    if (!within) this.#close(this.#deps.limits["write-timeout"]);
+    else if (this.#phase === "exchange") {
+      this.#exchange?.visitorEnded();
+      this.#deadline(HALF_CLOSED_IDLE_MS);
+    }
   }
 
   /** Answers something that never became a request. */
   #refuse(error: EdgeError): void {
-    const { headers, body } = renderError(error, [], this.#deps.nextRay());
+    const ray = this.#deps.nextRay();
+    const { headers, body } = renderError(error, [], ray, this.#deps.pages);
     const bytes = encodeResponseHead(
       { status: error.status, reason: error.title, headers: [...headers, "Connection", "close"] },
       body,
     );
     if (bytes instanceof Uint8Array) this.#connection.channel.write(bytes);
+    const { remoteIp: ip } = this.#connection;
+    reportRefusal(this.#deps, { ray, ip, protocol: "HTTP/1.1", status: error.status }, error.title);
     this.#close(LINGER_MS);
   }
 

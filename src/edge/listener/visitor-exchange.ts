@@ -6,10 +6,26 @@ import { MAX_INFORMATIONAL } from "../../wire/h1/limits.ts";
 import { isTrailerAllowed } from "../../wire/h1/trailers.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import type { Dispatch, DispatchEvents } from "../dispatcher/dispatcher.ts";
-import { BAD_GATEWAY, type EdgeError, NO_CONNECTOR, renderError, statusError, UNKNOWN_HOSTNAME } from "./error-page.ts";
-import { WRITE_STALL_MS } from "./limits.ts";
-import { isLooping, tunnelHeaders } from "./request-policy.ts";
-import type { VisitorDeps } from "./visitor-deps.ts";
+import type { Visitor } from "../dispatcher/route.ts";
+import type { Verdict } from "../policy/admission.ts";
+import {
+  BAD_GATEWAY,
+  type EdgeError,
+  movedTo,
+  NO_CONNECTOR,
+  renderError,
+  statusError,
+  tryLater,
+  UNKNOWN_HOSTNAME,
+} from "./error-page.ts";
+import { ExchangeRecord } from "./exchange-record.ts";
+import { isLooping, tunnelHeaders, visitorScheme } from "./request-policy.ts";
+import type { HttpVersion, VisitorDeps } from "./visitor-deps.ts";
+
+/** What an ACME server asks for over plain HTTP (RFC 8555 section 8.3). */
+const ACME_PATH = "/.well-known/acme-challenge/";
+
+const HSTS = "Strict-Transport-Security";
 
 const NO_DESTINATION = {
   loop: statusError(508),
@@ -28,8 +44,9 @@ export interface VisitorRequest {
   readonly host: string;
   readonly headers: RawHeaders;
   readonly hasBody: boolean;
-  /** Silence within the body that is borne while the origin waits for it, in ms. */
-  readonly bodyIdleMs: number;
+  /** Silences within the body belong to its two ends (gRPC), and are borne. */
+  readonly patientBody: boolean;
+  readonly protocol: HttpVersion;
   /** The visitor waits for 100 before it sends the body. */
   readonly expectContinue: boolean;
 }
@@ -80,15 +97,12 @@ export class VisitorExchange implements DispatchEvents {
   readonly #writer: AnswerWriter;
   readonly #deps: VisitorDeps;
   readonly #owner: ExchangeOwner;
-  readonly #ray: string;
-  readonly #startedAtMs: number;
+  readonly #record: ExchangeRecord;
   #dispatch: Dispatch | undefined;
   #bodyEnded: boolean;
   #dispatchOver = false;
   #continueSent = false;
-  #retries = 0;
   #informational = 0;
-  #status: number | undefined;
   /** The answer has no body to pass on. */
   #bodyless = false;
   /** What Content-Length still promises; undefined = it promised nothing. */
@@ -110,13 +124,12 @@ export class VisitorExchange implements DispatchEvents {
     this.#deps = deps;
     this.#owner = owner;
     this.#bodyEnded = !request.hasBody;
-    this.#ray = deps.nextRay();
-    this.#startedAtMs = deps.clock.nowMs();
+    this.#record = new ExchangeRecord(request, ip, deps);
   }
 
   /** True once a head was sent. */
   get answered(): boolean {
-    return this.#status !== undefined;
+    return this.#record.status !== undefined;
   }
 
   get waitsForBody(): boolean {
@@ -126,14 +139,37 @@ export class VisitorExchange implements DispatchEvents {
   start(): void {
     const request = this.#request;
     this.#watch();
+    if (!this.#passes(this.#record.admit())) return;
+    if (request.target === "*") {
+      // About a server, not about anything on it. Over QUIC a connector is told a URL, which has no place for it, and
+      // would ask for `/` instead.
+      this.fail(statusError(501));
+      return;
+    }
+    const maxBytes = this.#deps.limits["body-size"];
+    if (maxBytes > 0 && Number(headerValue(request.headers, "content-length") ?? 0) > maxBytes) {
+      this.#refuseBody();
+      return;
+    }
     const destination = isLooping(request.headers)
       ? ({ kind: "loop" } as const)
-      : this.#deps.dispatcher.find(hostnameOf(request.host));
+      : this.#deps.dispatcher.find(hostnameOf(request.host), () => this.#visitor());
+    const location = destination.kind === "unknown-hostname" ? undefined : this.#httpsLocation();
+    if (location !== undefined) {
+      this.#deps.counters.redirects += 1;
+      this.fail(movedTo(location));
+      return;
+    }
     if (destination.kind !== "tunnel") {
+      if (destination.kind === "no-connection" && destination.target.kind === "tunnel") {
+        this.#record.tunnelId = destination.target.tunnelId;
+      }
       this.fail(NO_DESTINATION[destination.kind]);
       return;
     }
-    const context = { ip: this.#ip, scheme: this.#deps.scheme, ray: this.#ray };
+    this.#record.tunnelId = destination.tunnelId;
+    if (!this.#passes(this.#record.admitTo(destination.tunnelId))) return;
+    const context = { ip: this.#ip, scheme: this.#deps.scheme, ray: this.#record.ray };
     this.#dispatch = this.#deps.dispatcher.open(
       destination.tunnelId,
       {
@@ -145,6 +181,7 @@ export class VisitorExchange implements DispatchEvents {
         bodyless: request.kind === "http" && !request.hasBody,
       },
       this,
+      destination.route,
     );
     if (request.expectContinue && !this.#bodyEnded) {
       this.#continueSent = true;
@@ -156,6 +193,12 @@ export class VisitorExchange implements DispatchEvents {
 
   bodyData(chunk: Uint8Array): void {
     if (this.#dispatch === undefined || this.#dispatchOver) return;
+    this.#record.bytesIn += chunk.length;
+    const maxBytes = this.#deps.limits["body-size"];
+    if (maxBytes > 0 && this.#record.bytesIn > maxBytes) {
+      this.#refuseBody();
+      return;
+    }
     if (!this.#dispatch.write(chunk)) {
       this.#uploadHeld = true;
       this.#writer.hold();
@@ -190,6 +233,7 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   tunnelData(chunk: Uint8Array): void {
+    this.#record.bytesIn += chunk.length;
     if (this.#dispatch?.write(chunk) === false) this.#writer.hold();
   }
 
@@ -201,7 +245,7 @@ export class VisitorExchange implements DispatchEvents {
 
   onRetry(): void {
     this.#deps.counters.retries += 1;
-    this.#retries += 1;
+    this.#record.retries += 1;
   }
 
   onInformational(status: number, headers: RawHeaders): void {
@@ -214,6 +258,7 @@ export class VisitorExchange implements DispatchEvents {
 
   onResponse(response: StreamResponse): void {
     if (this.#finished) return;
+    this.#record.answeredBy = response.source === "origin" ? "origin" : "connector";
     if (response.source === "cloudflared") {
       this.fail(response.status === 502 ? BAD_GATEWAY : statusError(response.status));
       return;
@@ -236,13 +281,15 @@ export class VisitorExchange implements DispatchEvents {
     const headers = stripHopByHop(response.headers).filter(notContentLength);
     // Forbidden beside 204 (RFC 9110 section 8.6).
     if (length !== undefined && status !== 204) headers.push("Content-Length", length);
-    headers.push("Cf-Ray", this.#ray);
+    headers.push("Cf-Ray", this.#record.ray);
+    if (this.#hsts !== undefined && headerValue(response.headers, HSTS.toLowerCase()) === undefined)
+      headers.push(HSTS, this.#hsts);
     if (!this.#writer.begin({ status, headers, bodyless: this.#bodyless, hasLength: length !== undefined })) {
       // The origin's fields cannot be sent as they are without meaning something else.
       this.fail(BAD_GATEWAY);
       return;
     }
-    this.#status = status;
+    this.#record.answered(status);
     this.#watch();
   }
 
@@ -259,12 +306,13 @@ export class VisitorExchange implements DispatchEvents {
       }
       if (this.#halfClosed) this.#owner.onMoved(Number.POSITIVE_INFINITY);
     }
+    this.#record.bytesOut += chunk.length;
     if (this.#writer.write(chunk)) return;
     // The origin is held back when the visitor does not keep up.
     this.#dispatch?.pause();
     if (this.#visitorFull) return;
     this.#visitorFull = true;
-    this.#owner.onMoved(WRITE_STALL_MS);
+    this.#owner.onMoved(this.#deps.limits["write-timeout"]);
   }
 
   onEnd(trailers: RawHeaders): void {
@@ -314,10 +362,14 @@ export class VisitorExchange implements DispatchEvents {
       return;
     }
     this.#dispatchOver = true;
-    const { headers, body } = renderError(error, this.#request.headers, this.#ray);
-    this.#status = error.status;
-    this.#writer.whole(error.status, headers, this.#request.method === "HEAD" ? undefined : body, this.#bodyEnded);
-    this.#finish(this.#bodyEnded, error.title);
+    const { headers, body } = renderError(error, this.#request.headers, this.#record.ray, this.#deps.pages);
+    if (this.#hsts !== undefined) headers.push(HSTS, this.#hsts);
+    this.#record.answered(error.status);
+    this.#record.answeredBy ??= "edge";
+    const sent = this.#request.method === "HEAD" ? undefined : body;
+    this.#record.bytesOut += sent?.length ?? 0;
+    this.#writer.whole(error.status, headers, sent, this.#bodyEnded);
+    this.#finish(this.#bodyEnded, error.status < 400 ? undefined : error.title);
     // Last, because a stream may report its end during the call.
     this.#dispatch?.abort(new TunnelError("aborted", error.title));
   }
@@ -326,12 +378,12 @@ export class VisitorExchange implements DispatchEvents {
 
   #switchProtocols(response: StreamResponse): void {
     const headers = stripHopByHop(response.headers).filter(notContentLength);
-    headers.push("Cf-Ray", this.#ray);
+    headers.push("Cf-Ray", this.#record.ray);
     if (!this.#writer.switchProtocols(headers, headerValue(response.headers, "upgrade") ?? "websocket")) {
       this.fail(BAD_GATEWAY);
       return;
     }
-    this.#status = 101;
+    this.#record.answered(101);
     this.#tunnel = true;
     this.#owner.onTunnel();
   }
@@ -343,7 +395,44 @@ export class VisitorExchange implements DispatchEvents {
   #watch(): void {
     if (this.#visitorFull) return;
     const awaited = !this.#bodyEnded && !this.#uploadHeld && !this.answered;
-    this.#owner.onMoved(awaited ? this.#request.bodyIdleMs : Number.POSITIVE_INFINITY);
+    const bounded = awaited && !this.#request.patientBody;
+    this.#owner.onMoved(bounded ? this.#deps.limits["body-timeout"] : Number.POSITIVE_INFINITY);
+  }
+
+  /** What a load balancer chooses by. */
+  #visitor(): Visitor {
+    const { headers } = this.#request;
+    const { scheme, policy } = this.#deps;
+    const secure = visitorScheme(headers, { ip: this.#ip, scheme }, policy) === "https";
+    return { ip: this.#record.ip, headers, secure };
+  }
+
+  get #hsts(): string | undefined {
+    return this.#deps.scheme === "https" ? this.#deps.hsts : undefined;
+  }
+
+  /** False when a limit says no, and the visitor has been told. */
+  #passes(verdict: Verdict): boolean {
+    if (verdict.kind === "admitted") return true;
+    this.fail(tryLater(verdict.status, verdict.retryAfterS));
+    return false;
+  }
+
+  #refuseBody(): void {
+    this.#deps.counters.refused["body-size"] += 1;
+    this.fail(statusError(413));
+  }
+
+  /** Where the request belongs when it came over plain HTTP and should not; undefined = here. */
+  #httpsLocation(): string | undefined {
+    const { redirectPort, scheme, policy } = this.#deps;
+    if (scheme !== "http") return undefined;
+    const port = redirectPort();
+    const { target, headers, host } = this.#request;
+    if (port === undefined || !target.startsWith("/") || target.startsWith(ACME_PATH)) return undefined;
+    if (visitorScheme(headers, { ip: this.#ip, scheme }, policy) === "https") return undefined;
+    const name = host.startsWith("[") ? host.slice(0, host.indexOf("]") + 1) : host.split(":", 1)[0];
+    return `https://${name}${port === 443 ? "" : `:${port}`}${target}`;
   }
 
   #finishIfDone(): void {
@@ -372,16 +461,8 @@ export class VisitorExchange implements DispatchEvents {
   }
 
   #report(error: string | undefined): void {
-    this.#deps.onAccess({
-      ray: this.#ray,
-      ip: this.#ip,
-      method: this.#request.method,
-      host: this.#request.host,
-      status: this.#status,
-      durationMs: this.#deps.clock.nowMs() - this.#startedAtMs,
-      error,
-      retries: this.#retries,
-    });
+    this.#record.tunnelId = this.#dispatch?.tunnelId ?? this.#record.tunnelId;
+    this.#record.close(error, this.#dispatch?.connectorId);
   }
 }
 

@@ -5,7 +5,6 @@ import type { Connection } from "../../net/sockets.ts";
 import { CLIENT_PREFACE } from "../../wire/h2/constants.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { H2VisitorConnection } from "./h2-connection.ts";
-import { HEAD_TIMEOUT_MS, KEEP_ALIVE_IDLE_MS } from "./limits.ts";
 import { VisitorConnection } from "./visitor-connection.ts";
 import type { VisitorDeps } from "./visitor-deps.ts";
 import type { VisitorProtocol } from "./visitor-protocol.ts";
@@ -29,7 +28,7 @@ export class Visitor implements ChannelEvents {
     this.#connection = connection;
     this.#deps = deps;
     this.#onGone = onGone;
-    this.#deadlineAtMs = deps.clock.nowMs() + KEEP_ALIVE_IDLE_MS;
+    this.#deadlineAtMs = deps.clock.nowMs() + deps.limits["idle-timeout"];
     if (connection.alpn === "h2") this.#protocol = new H2VisitorConnection(connection, deps);
     else if (connection.alpn !== undefined) this.#protocol = new VisitorConnection(connection, deps);
     connection.channel.listen(this);
@@ -66,7 +65,7 @@ export class Visitor implements ChannelEvents {
       this.#first = bytes;
       this.#http1();
     } else {
-      if (this.#first.length === 0) this.#deadlineAtMs = this.#deps.clock.nowMs() + HEAD_TIMEOUT_MS;
+      if (this.#first.length === 0) this.#deadlineAtMs = this.#deps.clock.nowMs() + this.#deps.limits["header-timeout"];
       this.#first = bytes;
     }
   }

@@ -13,6 +13,7 @@ import { FrameReader, MAX_FRAME_BYTES, MAX_HEADER_BLOCK_BYTES, readU32 } from ".
 import { type Allocate, FrameWriter } from "./frame-writer.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { isInformational, validateRequest, validateResponse, validateTrailers } from "./message-rules.ts";
+import { OwnResets } from "./own-resets.ts";
 import { H2Stream, type StreamHost } from "./stream.ts";
 
 /** Unread bytes we let the peer send on one stream, at first. */
@@ -118,6 +119,7 @@ export class H2Connection implements StreamHost {
   readonly #reader: FrameReader;
   /** Whose DATA frame is being read; undefined = nobody wants it. */
   #dataStream: H2Stream | undefined;
+  readonly #ownResets = new OwnResets();
 
   #nextStreamId = 1;
   #lastPeerStreamId = 0;
@@ -287,7 +289,7 @@ export class H2Connection implements StreamHost {
   }
 
   sendReset(stream: H2Stream, code: number): void {
-    this.#out.rstStream(stream.id, code);
+    this.#writeReset(stream.id, code);
     this.#announce();
     this.#forget(stream);
     stream.finish(code, false, true);
@@ -381,22 +383,28 @@ export class H2Connection implements StreamHost {
     switch (type) {
       case FRAME.priority:
         if (streamId === 0) this.#fail(H2_ERROR.protocolError, "PRIORITY of no stream");
-        else if (this.#controlFrame() && length !== 5) this.#fail(H2_ERROR.frameSizeError, "PRIORITY length");
+        else if (length !== 5) this.#fail(H2_ERROR.frameSizeError, "PRIORITY length");
+        else if ((readU32(chunk, at) & 0x7fff_ffff) === streamId) {
+          this.#fail(H2_ERROR.protocolError, "a stream that depends on itself");
+        } else this.#controlFrame();
         return;
       case FRAME.rstStream:
-        if (length !== 4 || streamId === 0) this.#fail(H2_ERROR.frameSizeError, "RST_STREAM length");
+        if (streamId === 0) this.#fail(H2_ERROR.protocolError, "RST_STREAM of no stream");
+        else if (length !== 4) this.#fail(H2_ERROR.frameSizeError, "RST_STREAM length");
         else if (this.#controlFrame()) this.#onReset(streamId, readU32(chunk, at));
         return;
       case FRAME.settings:
         if (this.#controlFrame()) this.#onSettings(streamId, flags, chunk, at, length);
         return;
       case FRAME.ping:
-        if (length !== 8 || streamId !== 0) this.#fail(H2_ERROR.frameSizeError, "PING length");
+        if (streamId !== 0) this.#fail(H2_ERROR.protocolError, "PING of a stream");
+        else if (length !== 8) this.#fail(H2_ERROR.frameSizeError, "PING length");
         else if ((flags & FLAG.ack) !== 0) this.#handler.onPingAck(chunk.slice(at, at + length));
         else if (this.#controlFrame()) this.#out.ping(chunk.subarray(at, at + length), true);
         return;
       case FRAME.goaway:
-        if (length < 8 || streamId !== 0) this.#fail(H2_ERROR.frameSizeError, "GOAWAY length");
+        if (streamId !== 0) this.#fail(H2_ERROR.protocolError, "GOAWAY of a stream");
+        else if (length < 8) this.#fail(H2_ERROR.frameSizeError, "GOAWAY length");
         else this.#onGoaway(readU32(chunk, at) & 0x7fff_ffff, readU32(chunk, at + 4));
         return;
       case FRAME.windowUpdate:
@@ -430,13 +438,14 @@ export class H2Connection implements StreamHost {
       this.#fail(H2_ERROR.flowControlError, "connection window overrun");
       return;
     }
-    if (length === 0) this.#controlFrame();
-    else this.#idleControlFrames = 0;
     this.#uncredited += length;
     this.#refill();
-    // Bytes for a stream we have forgotten (reset by us a moment ago) are skipped.
     this.#dataStream = undefined;
     const stream = this.#streams.get(streamId);
+    const expected = stream !== undefined || this.#mayBeLate(streamId);
+    if (expected && length > 0) this.#idleControlFrames = 0;
+    else if (!this.#controlFrame()) return;
+    if (!expected) this.#out.rstStream(streamId, H2_ERROR.streamClosed);
     if (stream === undefined) return;
     if (stream.remoteEnded || !stream.headReceived) {
       this.#resetStream(stream, stream.remoteEnded ? H2_ERROR.streamClosed : H2_ERROR.protocolError);
@@ -481,22 +490,31 @@ export class H2Connection implements StreamHost {
     } else if (this.#role === "server" && streamId > this.#lastPeerStreamId) {
       this.#lastPeerStreamId = streamId;
       this.#request(streamId, result.kind === "too-large" ? undefined : result.fields, endStream);
+    } else if (!this.#mayBeLate(streamId)) {
+      // The newest stream has been open. An older one may have been passed over, which is what RFC 9113 section 5.1.1
+      // forbids to go back to.
+      const code = streamId === this.#lastPeerStreamId ? H2_ERROR.streamClosed : H2_ERROR.protocolError;
+      this.#fail(code, "HEADERS on a stream that is over");
     }
-    // Otherwise: headers of a stream we have already forgotten.
+  }
+
+  /** A frame for a stream that is gone: true when the peer may have sent it in good faith. */
+  #mayBeLate(streamId: number): boolean {
+    return this.#role === "client" || this.#ownResets.mayHold(streamId);
   }
 
   /** `fields` undefined: they were more than the limit. */
   #request(streamId: number, fields: string[] | undefined, endStream: boolean): void {
     if (this.#goawaySent || this.#streams.size >= this.#limits.streams) {
-      this.#out.rstStream(streamId, H2_ERROR.refusedStream);
+      this.#writeReset(streamId, H2_ERROR.refusedStream);
       return;
     }
     if (fields === undefined && this.#handler.onOversizedRequest === undefined) {
-      this.#out.rstStream(streamId, H2_ERROR.enhanceYourCalm);
+      this.#writeReset(streamId, H2_ERROR.enhanceYourCalm);
       return;
     }
     if (fields !== undefined && !validateRequest(fields, this.#limits.connect)) {
-      this.#out.rstStream(streamId, H2_ERROR.protocolError);
+      this.#writeReset(streamId, H2_ERROR.protocolError);
       return;
     }
     const stream = this.#newStream(streamId);
@@ -539,7 +557,11 @@ export class H2Connection implements StreamHost {
 
   #onSettings(streamId: number, flags: number, chunk: Uint8Array, at: number, length: number): void {
     const ack = (flags & FLAG.ack) !== 0;
-    if (streamId !== 0 || (ack ? length !== 0 : length % 6 !== 0)) {
+    if (streamId !== 0) {
+      this.#fail(H2_ERROR.protocolError, "SETTINGS of a stream");
+      return;
+    }
+    if (ack ? length !== 0 : length % 6 !== 0) {
       this.#fail(H2_ERROR.frameSizeError, "SETTINGS length");
       return;
     }
@@ -571,6 +593,11 @@ export class H2Connection implements StreamHost {
         this.#peerInitialWindow = value;
         for (const stream of this.#streams.values()) {
           stream.sendWindow += change;
+          // RFC 9113 section 6.9.2: also the windows that a new setting changes stay within the largest.
+          if (stream.sendWindow > MAX_WINDOW_BYTES) {
+            this.#fail(H2_ERROR.flowControlError, "a stream's window too large");
+            return false;
+          }
           if (stream.unsent.length > 0) this.#waiting.add(stream);
         }
         return true;
@@ -659,9 +686,14 @@ export class H2Connection implements StreamHost {
   }
 
   #resetStream(stream: H2Stream, code: number): void {
-    this.#out.rstStream(stream.id, code);
+    this.#writeReset(stream.id, code);
     this.#forget(stream);
     stream.finish(code, false, true);
+  }
+
+  #writeReset(streamId: number, code: number): void {
+    this.#out.rstStream(streamId, code);
+    if (this.#role === "server") this.#ownResets.add(streamId);
   }
 
   #forget(stream: H2Stream): void {

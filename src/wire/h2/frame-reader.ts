@@ -164,8 +164,9 @@ export class FrameReader {
       to -= from < to ? (chunk[from] as number) : 1;
       from += 1;
     }
+    const dependency = (flags & FLAG.priority) !== 0 && from + 5 <= to ? readU32(chunk, from) & 0x7fff_ffff : 0;
     if ((flags & FLAG.priority) !== 0) from += 5;
-    if (from > to || streamId === 0) {
+    if (from > to || streamId === 0 || dependency === streamId) {
       this.#fail(H2_ERROR.protocolError, "bad HEADERS frame");
       return;
     }

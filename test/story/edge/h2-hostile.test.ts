@@ -1,10 +1,6 @@
 import { expect, test } from "bun:test";
-import {
-  H2_RESET_BURST,
-  HEAD_TIMEOUT_MS,
-  KEEP_ALIVE_IDLE_MS,
-  MAX_H2_STREAMS,
-} from "../../../src/edge/listener/limits.ts";
+import { H2_RESET_BURST, MAX_H2_STREAMS } from "../../../src/edge/listener/limits.ts";
+import { LIMIT_RULES } from "../../../src/edge/policy/limits.ts";
 import { CLIENT_PREFACE, FLAG, FRAME, H2_ERROR, SETTING } from "../../../src/wire/h2/constants.ts";
 import { HpackDecoder } from "../../../src/wire/h2/hpack-decoder.ts";
 import type { RawHeaders } from "../../../src/wire/headers.ts";
@@ -205,7 +201,7 @@ test("a connection without requests is closed when its time is over", async () =
   await using both = await hostile();
   both.visitor.request(1);
   expect(await status(both.visitor, 1)).toBe(200);
-  await both.edge.clock.advance(KEEP_ALIVE_IDLE_MS - 2_000);
+  await both.edge.clock.advance(LIMIT_RULES["idle-timeout"].default - 2_000);
   expect(both.visitor.goaway).toBeUndefined();
   await both.edge.clock.advance(4_000);
   await both.visitor.raw.untilOver();
@@ -221,7 +217,7 @@ test("a preface, or a head, that does not come to its end is not waited for", as
   await pollUntil(() => edge.listener.counters.connections === 2 && half.of(FRAME.settings).length > 0, {
     what: "both connections",
   });
-  await edge.clock.advance(HEAD_TIMEOUT_MS + 2_000);
+  await edge.clock.advance(LIMIT_RULES["header-timeout"].default + 2_000);
   expect(await started.untilOver()).toStartWith("HTTP/1.1 408 ");
   await half.raw.untilOver();
   expect(half.goaway).toBe(H2_ERROR.enhanceYourCalm);

@@ -90,9 +90,14 @@ export class FrameVisitor implements Disposable {
     this.raw = raw;
   }
 
+  /** On a connection to which nothing was sent yet. */
+  static over(raw: RawVisitor): FrameVisitor {
+    return new FrameVisitor(raw);
+  }
+
   /** Connects and sends the preface with empty SETTINGS. */
   static async connect(port: number): Promise<FrameVisitor> {
-    const visitor = new FrameVisitor(await RawVisitor.connect(port));
+    const visitor = FrameVisitor.over(await RawVisitor.connect(port));
     visitor.raw.send(CLIENT_PREFACE);
     visitor.send(FRAME.settings, 0, 0);
     return visitor;

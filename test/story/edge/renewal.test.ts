@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
+import { createPrivateKey } from "node:crypto";
 import { connect } from "node:tls";
 import { silentLogger } from "../../../src/core/log.ts";
 import { createAuthority, createEdgeCertificate } from "../../../src/edge/certificates.ts";
 import { startEdge } from "../../../src/edge/edge.ts";
-import { openSqliteStore } from "../../../src/edge/store/sqlite.ts";
+import { openSqliteStore } from "../../../src/edge/store/sqlite/index.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 
@@ -20,7 +21,7 @@ function serialAt(port: number, ca: string): Promise<string> {
   });
 }
 
-test("an edge that runs for long shows a new certificate on the same port before the old one runs out", async () => {
+test("an edge that runs for long shows a new certificate on the same ports before the old one runs out", async () => {
   const clock = new VirtualClock();
   const authority = createAuthority(Date.now());
   const store = openSqliteStore(":memory:", new Uint8Array(32), clock);
@@ -35,18 +36,25 @@ test("an edge that runs for long shows a new certificate on the same port before
       renewCertificate: () => answers.shift(),
       http: { host: "127.0.0.1", port: 0 },
       tunnel: { host: "127.0.0.1", port: 0 },
+      api: {
+        ...{ host: "127.0.0.1", port: 0, certificate: first, ca: authority.cert, optional: false },
+        key: createPrivateKey(first.key),
+      },
       location: "test01",
       trustedProxies: [],
     },
     { clock, log: silentLogger },
   );
   const port = Number(edge.tunnelAddress.split(":")[1]);
+  const apiPort = Number(new URL(edge.apiUrl ?? "").port);
   const before = await serialAt(port, authority.cert);
   await clock.advance(HALF_DAY_MS);
   expect(await serialAt(port, authority.cert)).toBe(before);
+  expect(await serialAt(apiPort, authority.cert)).toBe(before);
   await clock.advance(HALF_DAY_MS);
   const after = await pollUntil(() => serialAt(port, authority.cert), { what: "the listener is back" });
   expect(after).not.toBe(before);
+  expect(await pollUntil(() => serialAt(apiPort, authority.cert), { what: "the API is back" })).toBe(after);
   await clock.advance(HALF_DAY_MS);
   expect(await serialAt(port, authority.cert)).toBe(after);
   expect(answers).toEqual([]);

@@ -458,15 +458,15 @@ test("closing lets a running request end, closes idle connections and takes no n
 
 test("a store that fails costs a request, not the edge", async () => {
   await using edge = await startSmallEdge();
-  const broken = edge.store as { tunnelForHostname: (hostname: string) => unknown };
-  const { tunnelForHostname } = edge.store;
+  const broken = edge.store.hostnames;
+  const { lookUp } = broken;
   using visitor = await edge.visit();
-  broken.tunnelForHostname = () => {
+  broken.lookUp = () => {
     throw new TunnelError("store.failed", "disk");
   };
   visitor.send(get("/1"));
   expect(await visitor.until("\r\n\r\n")).toStartWith("HTTP/1.1 503 ");
-  broken.tunnelForHostname = tunnelForHostname;
+  broken.lookUp = lookUp;
   visitor.send(get("/2"));
   await visitor.until(" /2 ");
 });

@@ -1,0 +1,125 @@
+import { expect, test } from "bun:test";
+import { closeSync, constants, existsSync, openSync, readFileSync, readSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "../../../src/core/clock.ts";
+import { newConnectorId, newTunnelId } from "../../../src/core/ids.ts";
+import { createLogger } from "../../../src/core/log.ts";
+import { accessLine } from "../../../src/edge/access-line.ts";
+import { AccessLog, MAX_QUEUED_BYTES } from "../../../src/edge/access-log.ts";
+import type { AccessEntry } from "../../../src/edge/listener/visitor-deps.ts";
+import { pollUntil } from "../../support/poll-until.ts";
+import { runProcess } from "../../support/processes.ts";
+import { makeTempDir } from "../../support/temp-dir.ts";
+
+const ENTRY: AccessEntry = {
+  ...{ ray: "0123456789abcdef-LAB", ip: "192.0.2.1", scheme: "https", protocol: "HTTP/2.0", method: "GET" },
+  ...{ host: "app.example.com", target: "/a?b=1", headers: [], status: 200, bytesIn: 1, bytesOut: 2 },
+  ...{ firstByteMs: 1.26, durationMs: 2, error: undefined, retries: 0, answeredBy: "origin" },
+  ...{ tunnelId: newTunnelId(), connectorId: newConnectorId() },
+};
+const CONTEXT = { query: false, wallMs: Date.UTC(2026, 1, 3, 4, 5, 6), rules: "remote" } as const;
+
+function deps(lines: string[] = []) {
+  const write = (line: string): void => void lines.push(line);
+  return { clock: systemClock, log: createLogger({ level: "info", format: "default", wallMs: () => 0, write }) };
+}
+
+test.each([
+  ["/a?token=x", "/a?token=REDACTED"],
+  ["/a?b=1&access_token=x&c=2", "/a?b=1&access_token=REDACTED&c=2"],
+  ["/a?X-Amz-Signature=x;b=1", "/a?X-Amz-Signature=REDACTED;b=1"],
+  ["/a?PASSWORD=x#f", "/a?PASSWORD=REDACTED#f"],
+  ["/a?tokens=1&monkey=2", "/a?tokens=1&monkey=2"],
+  ["http://user:pass@h.example/a?code=x", "http://h.example/a?code=REDACTED"],
+])("with queries %s is logged as %s, and without them not at all", (target, shown) => {
+  const path = (query: boolean) =>
+    JSON.parse(accessLine("json", { ...ENTRY, target }, { ...CONTEXT, query })).path as string;
+  expect(path(true)).toBe(shown);
+  expect(path(false)).not.toMatch(/[?#]|pass/);
+});
+
+test("whatever a visitor sends, an entry is one line, and its quotes hold", () => {
+  const evil = 'a"\\\r\n127.0.0.1 - - "GET /forged\x1b[31m\u00ff';
+  const entry = {
+    ...ENTRY,
+    target: `/${evil}`,
+    host: evil,
+    method: evil,
+    headers: ["User-Agent", evil, "Referer", evil],
+  };
+  const combined = accessLine("combined", entry, CONTEXT);
+  expect(combined.match(/\n/g)).toHaveLength(1);
+  expect(combined).toMatch(/^[\x20-\x7e]+\n$/);
+  expect(combined).toContain(String.raw`\"\\\x0d\x0a`.replace(String.raw`\"`, String.raw`a\"`));
+  const json = accessLine("json", entry, CONTEXT);
+  expect(json.match(/\n/g)).toHaveLength(1);
+  expect(JSON.parse(json)).toMatchObject({ user_agent: evil, host: evil });
+  const long = accessLine("json", { ...ENTRY, headers: ["User-Agent", "x".repeat(60_000)] }, CONTEXT);
+  expect(long.length).toBeLessThan(4_000);
+});
+
+test("a combined line is Apache's, and more behind it", () => {
+  const { tunnelId, connectorId } = ENTRY;
+  expect(accessLine("combined", ENTRY, CONTEXT)).toBe(
+    '192.0.2.1 - - [03/Feb/2026:04:05:06 +0000] "GET /a HTTP/2.0" 200 2 "-" "-" host="app.example.com" ' +
+      `ray=0123456789abcdef-LAB tunnel=${tunnelId} connector=${connectorId} rules=remote by=origin in=1 ttfb=1.3 total=2\n`,
+  );
+});
+
+test("a file gets every line in order, across renames", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "log");
+  const log = await AccessLog.open(path, deps());
+  for (let i = 0; i < 5_000; i += 1) {
+    log.add(`${i}\n`);
+    if (i % 1_000 === 999) {
+      await pollUntil(() => log.queuedBytes === 0, { what: "all is written" });
+      renameSync(path, `${path}.${i}`);
+      log.reopen();
+      await pollUntil(() => existsSync(path), { what: "the file is there again" });
+    }
+  }
+  await log.close();
+  const all = [999, 1999, 2999, 3999, 4999].map((i) => readFileSync(`${path}.${i}`, "utf8")).join("");
+  expect(all).toBe(Array.from({ length: 5_000 }, (_, i) => `${i}\n`).join(""));
+  expect(log.counters).toEqual({ lines: 5_000, dropped: 0 });
+});
+
+test("a reader that stands still costs lines beyond the queue, never the caller's time; what was taken arrives", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "pipe");
+  await runProcess(["mkfifo", path]);
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const said: string[] = [];
+  const log = await AccessLog.open(path, deps(said));
+  const line = `${"x".repeat(999)}\n`;
+  const count = Math.ceil((2 * MAX_QUEUED_BYTES) / line.length);
+  const startedMs = performance.now();
+  for (let i = 0; i < count; i += 1) log.add(line);
+  expect(performance.now() - startedMs).toBeLessThan(2_000);
+  expect(log.counters.dropped).toBeGreaterThan(0);
+  expect(log.counters.lines + log.counters.dropped).toBe(count);
+  expect(log.queuedBytes).toBeLessThanOrEqual(MAX_QUEUED_BYTES);
+  expect(said.filter((text) => text.includes("were lost"))).toHaveLength(1);
+  let received = 0;
+  const buffer = new Uint8Array(1024 * 1024);
+  await pollUntil(
+    () => {
+      try {
+        received += readSync(reader, buffer);
+      } catch {
+        // Nothing at this moment.
+      }
+      return received === log.counters.lines * line.length;
+    },
+    { what: "everything that was taken has arrived", deadlineMs: 20_000 },
+  );
+  await log.close();
+  closeSync(reader);
+}, 30_000);
+
+test("a place that cannot be written is refused at the start", async () => {
+  using dir = makeTempDir();
+  await expect(AccessLog.open(join(dir.path, "none", "log"), deps())).rejects.toThrow("Cannot write the access log");
+  await expect(AccessLog.open(dir.path, deps())).rejects.toThrow("Cannot write the access log");
+});
