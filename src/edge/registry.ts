@@ -45,9 +45,11 @@ const STALE_HANDICAP = 100;
 /** Is told of tunnels that come and go. Must not throw. */
 export interface TunnelWatcher {
   /** A connection that takes requests was admitted. */
-  onServed(tunnel: TunnelId): void;
+  onServed?(tunnel: TunnelId, connection: LiveConnection): void;
+  /** A connection is gone; it was lost unless it was draining. */
+  onRemoved?(connection: LiveConnection): void;
   /** No connection of the tunnel takes requests any more. */
-  onAbsent(tunnel: TunnelId): void;
+  onAbsent?(tunnel: TunnelId): void;
 }
 
 export type Admission =
@@ -65,7 +67,7 @@ export class Registry {
   readonly #tunnels = new Map<TunnelId, LiveConnection[]>();
   readonly #oncePerConnector: boolean;
   #turn = 0;
-  #watcher: TunnelWatcher = { onServed: () => {}, onAbsent: () => {} };
+  readonly #watchers = new Set<TunnelWatcher>();
 
   /**
    * `oncePerConnector`: refuse a connector's further connections, which sends it to another edge of the same
@@ -82,9 +84,10 @@ export class Registry {
     return count;
   }
 
-  /** Sets who is told of tunnels that come and go. */
-  watch(watcher: TunnelWatcher): void {
-    this.#watcher = watcher;
+  /** Tells of tunnels that come and go, until the function it gives is called. */
+  watch(watcher: TunnelWatcher): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
   }
 
   /** Takes a connection in, or says why not. */
@@ -103,7 +106,7 @@ export class Registry {
     const connectors = new Set(staying.map((other) => other.connectorId)).add(connection.connectorId);
     if (connectors.size > MAX_CONNECTORS_PER_TUNNEL) return { kind: "full", what: "connectors" };
     this.#tunnels.set(connection.tunnelId, [...others, connection]);
-    this.#watcher.onServed(connection.tunnelId);
+    for (const watcher of this.#watchers) watcher.onServed?.(connection.tunnelId, connection);
     return { kind: "admitted", replaced };
   }
 
@@ -113,14 +116,19 @@ export class Registry {
     const left = (this.#tunnels.get(tunnelId) ?? []).filter((other) => other !== connection);
     if (left.length === 0) this.#tunnels.delete(tunnelId);
     else this.#tunnels.set(tunnelId, left);
-    if (served && !this.serves(tunnelId)) this.#watcher.onAbsent(tunnelId);
+    for (const watcher of this.#watchers) watcher.onRemoved?.(connection);
+    if (served && !this.serves(tunnelId)) this.#absent(tunnelId);
   }
 
   /** The connection takes no new requests from now on. */
   drain(connection: LiveConnection): void {
     if (connection.draining) return;
     connection.draining = true;
-    if (!this.serves(connection.tunnelId)) this.#watcher.onAbsent(connection.tunnelId);
+    if (!this.serves(connection.tunnelId)) this.#absent(connection.tunnelId);
+  }
+
+  #absent(tunnel: TunnelId): void {
+    for (const watcher of this.#watchers) watcher.onAbsent?.(tunnel);
   }
 
   connections(tunnel: TunnelId): readonly LiveConnection[] {
@@ -171,9 +179,15 @@ export class Registry {
 /** More than any number of running requests, so that doubtful connections are the last resort. */
 const DOUBTFUL = 1_000_000;
 
-/** In running requests. */
-function penalty({ suspectedAtMs, session, failures, rttMs }: LiveConnection, nearestMs: number): number {
+/** True when it is silent although it was asked, or failed its last requests. */
+export function isDoubtful({ suspectedAtMs, session, failures }: LiveConnection): boolean {
   const isSuspect = suspectedAtMs !== undefined && session.lastReceivedAtMs <= suspectedAtMs;
-  if (isSuspect || failures >= MAX_FAILURES) return DOUBTFUL;
+  return isSuspect || failures >= MAX_FAILURES;
+}
+
+/** In running requests. */
+function penalty(live: LiveConnection, nearestMs: number): number {
+  if (isDoubtful(live)) return DOUBTFUL;
+  const { rttMs } = live;
   return rttMs !== undefined && rttMs > 2 * nearestMs + FAR_MS ? FAR_HANDICAP : 0;
 }

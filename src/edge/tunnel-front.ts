@@ -57,9 +57,15 @@ export class TunnelFront {
   #waitingCount = 0;
   #leaving = false;
   readonly #sessions = new Set<EdgeSession>();
+  readonly #endWatch: () => void;
 
   constructor(deps: TunnelFrontDeps) {
     this.#deps = deps;
+    const { store, registry } = deps;
+    this.#endWatch = store.watch((change) => {
+      if (change.kind === "tunnel") this.#closeDeleted(registry.connections(change.tunnelId));
+      else if (change.kind === "unknown") this.#closeDeleted(registry.all());
+    });
   }
 
   /** Called for each accepted connection after its handshake. `ip`: the peer's address. */
@@ -86,6 +92,7 @@ export class TunnelFront {
 
   /** Ends every connection, those that do not end in good order after `limitMs`. */
   async close(limitMs: number): Promise<void> {
+    this.#endWatch();
     const sessions = [...this.#sessions];
     for (const session of sessions) session.drain();
     const patience = new AbortController();
@@ -93,6 +100,21 @@ export class TunnelFront {
     await Promise.race([ended, delay(this.#deps.clock, limitMs, patience.signal)]);
     patience.abort();
     for (const session of [...this.#sessions]) session.close();
+  }
+
+  /** Whoever deleted the tunnel may be another process, which cannot hang up. */
+  #closeDeleted(connections: readonly LiveConnection[]): void {
+    const { store, log } = this.#deps;
+    for (const [id, own] of Map.groupBy(connections, ({ tunnelId }) => tunnelId)) {
+      try {
+        const tunnel = store.tunnels.get(id);
+        if (tunnel !== undefined && tunnel.deletedAtMs === undefined) continue;
+      } catch (error) {
+        log.warn("Cannot see whether a tunnel was deleted", { tunnelID: id, error: describe(error) });
+        return;
+      }
+      for (const { session } of own) session.close();
+    }
   }
 
   #settled(group: string): void {
@@ -195,11 +217,18 @@ class Registration implements RegistrationHandlers {
   #decide(params: RegisterConnectionParams): Registered | Refusal {
     const { store, registry, clock, location } = this.#deps;
     const { client } = params.options;
-    const known = store.credentials(params.tunnelId);
+    const known = store.tunnels.credentials(params.tunnelId);
     const secretMatches = sameSecret(known?.secret ?? NO_SECRET, params.auth.tunnelSecret);
-    if (known === undefined || !secretMatches || known.tunnel.accountTag !== params.auth.accountTag) {
+    const { accountTag } = params.auth;
+    const tagMatches = known?.tunnel.accountTag === accountTag || known?.formerAccountTag === accountTag;
+    if (known === undefined || !secretMatches || !tagMatches) {
       this.#log.warn("Refused a registration: unknown tunnel or wrong secret", { tunnelID: params.tunnelId });
       return refusal("unauthorized", "Unauthorized: Invalid tunnel secret", false);
+    }
+    const { expiresAtMs } = known.tunnel;
+    if (expiresAtMs !== undefined && expiresAtMs <= clock.wallMs()) {
+      this.#log.warn("Refused a registration: the tunnel is over", { tunnelID: params.tunnelId });
+      return refusal("unauthorized", "Unauthorized: This tunnel is over", false);
     }
     if (this.#deps.leaving()) return refusal("other", "this edge is stopping", true);
     if (!this.#session.takesStreams) {
@@ -249,7 +278,8 @@ class Registration implements RegistrationHandlers {
     });
     if (admission.replaced !== undefined) this.#takeOver(admission.replaced);
     this.#measure();
-    return { kind: "registered", connectionId: live.connectionId, location, remotelyManaged: false };
+    const remotelyManaged = known.tunnel.configSource === "remote";
+    return { kind: "registered", connectionId: live.connectionId, location, remotelyManaged };
   }
 
   /** Requests go to the new connection at once. The old one is mostly dead; if it lives, its requests finish. */

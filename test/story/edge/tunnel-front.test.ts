@@ -1,11 +1,13 @@
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import { RegistrationClient, type RegistrationRequest } from "../../../src/control/registration-client.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
 import { newConnectorId, newTunnelId, type TunnelId } from "../../../src/core/ids.ts";
 import { createLogger } from "../../../src/core/log.ts";
 import { MAX_CONNECTORS_PER_TUNNEL, Registry } from "../../../src/edge/registry.ts";
+import { newTunnel } from "../../../src/edge/store/new-tunnel.ts";
 import type { Store } from "../../../src/edge/store/port.ts";
-import { openSqliteStore } from "../../../src/edge/store/sqlite.ts";
+import { openSqliteStore } from "../../../src/edge/store/sqlite/index.ts";
 import { MAX_UNREGISTERED_PER_IP, TunnelFront } from "../../../src/edge/tunnel-front.ts";
 import type { ByteChannel } from "../../../src/net/channel.ts";
 import { createMemoryChannelPair } from "../../../src/net/memory-channel.ts";
@@ -13,6 +15,8 @@ import type { Connection } from "../../../src/net/sockets.ts";
 import { connectHttp2 } from "../../../src/transport/http2/connector.ts";
 import { acceptHttp2 } from "../../../src/transport/http2/edge.ts";
 import type { ConnectorSession, IncomingStream, RequestEvents } from "../../../src/transport/port.ts";
+import { ACTOR, storeTunnel } from "../../support/stored.ts";
+import { makeTempDir } from "../../support/temp-dir.ts";
 import { settle, VirtualClock } from "../../support/virtual-clock.ts";
 
 const SECRET = Uint8Array.from({ length: 32 }, (_, i) => i);
@@ -28,14 +32,18 @@ interface Line {
 class World {
   readonly clock = new VirtualClock();
   readonly registry: Registry;
-  readonly store: Store = openSqliteStore(":memory:", new Uint8Array(32), this.clock);
-  readonly tunnelId: TunnelId = newTunnelId();
+  readonly store: Store;
+  readonly tunnelId: TunnelId;
+  readonly accountTag: string;
   readonly lines: Line[] = [];
   readonly front: TunnelFront;
 
-  constructor(options: { oncePerConnector: boolean } = { oncePerConnector: false }) {
+  constructor(options: { oncePerConnector: boolean } = { oncePerConnector: false }, path = ":memory:") {
+    this.store = openSqliteStore(path, new Uint8Array(32), this.clock);
     this.registry = new Registry(options);
-    this.store.addTunnel({ id: this.tunnelId, name: "t", accountTag: "acct", createdAtMs: 0 }, SECRET);
+    const tunnel = storeTunnel(this.store, "t", { secret: SECRET });
+    this.tunnelId = tunnel.id;
+    this.accountTag = tunnel.accountTag;
     const log = createLogger({
       level: "debug",
       format: "json",
@@ -84,7 +92,7 @@ class Dialled {
   async register(change: Partial<RegistrationRequest> = {}) {
     this.#client = new RegistrationClient(await this.session.control, { clock: this.#world.clock });
     const request: RegistrationRequest = {
-      accountTag: "acct",
+      accountTag: this.#world.accountTag,
       tunnelSecret: SECRET,
       tunnelId: this.#world.tunnelId,
       connIndex: 0,
@@ -162,9 +170,46 @@ test.each([
   expect(world.clock.pending).toBe(0);
 });
 
+test("a tunnel whose time is over is refused for good, also before it is swept away", async () => {
+  const world = new World();
+  const tunnel = { ...newTunnel("short", world.accountTag, 0), expiresAtMs: world.clock.wallMs() + 60_000 };
+  world.store.tunnels.add(tunnel, SECRET, ACTOR, []);
+  const connector = world.dial();
+  expect(await connector.register({ tunnelId: tunnel.id })).toMatchObject({ kind: "registered" });
+  await world.clock.advance(60_000);
+  const late = world.dial();
+  expect(await late.register({ tunnelId: tunnel.id })).toMatchObject({
+    ...{ kind: "refused", code: "unauthorized", shouldRetry: false },
+    cause: expect.stringContaining("over"),
+  });
+  expect(world.registry.connections(tunnel.id)).toHaveLength(1);
+  await world.front.close(0);
+});
+
+test("a tunnel that another process deletes loses its connections, others keep theirs", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "culvert.db");
+  const world = new World({ oncePerConnector: false }, path);
+  const other = openSqliteStore(path, new Uint8Array(32), world.clock);
+  const kept = storeTunnel(other, "kept", { secret: SECRET });
+  const [gone, stays] = [world.dial(), world.dial()];
+  expect(await gone.register()).toMatchObject({ kind: "registered" });
+  expect(await stays.register({ tunnelId: kept.id })).toMatchObject({ kind: "registered" });
+  other.tunnels.remove(world.tunnelId, ACTOR);
+  world.store.poll();
+  await settle();
+  expect(world.registry.connections(world.tunnelId)).toEqual([]);
+  expect(gone.closed).toBeDefined();
+  expect(world.registry.connections(kept.id)).toHaveLength(1);
+  expect(stays.closed).toBeUndefined();
+  await world.front.close(0);
+  other.close();
+  world.store.close();
+});
+
 test("a store that fails is a refusal to try again, and is logged", async () => {
   const world = new World();
-  (world.store as { credentials: unknown }).credentials = () => {
+  world.store.tunnels.credentials = () => {
     throw new Error("disk on fire");
   };
   const connector = world.dial();

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { RegistrationClient } from "../../../src/control/registration-client.ts";
 import { systemClock } from "../../../src/core/clock.ts";
-import { newConnectorId, newTunnelId } from "../../../src/core/ids.ts";
+import { newConnectorId } from "../../../src/core/ids.ts";
 import { createLogger } from "../../../src/core/log.ts";
 import { Registry } from "../../../src/edge/registry.ts";
-import { openSqliteStore } from "../../../src/edge/store/sqlite.ts";
+import { openSqliteStore } from "../../../src/edge/store/sqlite/index.ts";
 import { TunnelFront } from "../../../src/edge/tunnel-front.ts";
 import { FEATURE_EDGE_LEAVING, type IncomingStream, type RequestEvents } from "../../../src/transport/port.ts";
 import { createQuicTransport } from "../../../src/transport/quic/connector.ts";
@@ -13,6 +13,7 @@ import { chooseEngine } from "../../../src/transport/quic/engines/choose.ts";
 import { TLS_SERVER_NAME } from "../../../src/transport/quic/session.ts";
 import { makeTestCertificate } from "../../support/certificate.ts";
 import { pollUntil } from "../../support/poll-until.ts";
+import { storeTunnel } from "../../support/stored.ts";
 
 const SECRET = Uint8Array.from({ length: 32 }, (_, i) => i);
 
@@ -22,8 +23,7 @@ async function leave(features: readonly string[]) {
   const registry = new Registry();
   const store = openSqliteStore(":memory:", new Uint8Array(32), systemClock);
   stack.defer(() => store.close());
-  const tunnelId = newTunnelId();
-  store.addTunnel({ id: tunnelId, name: "t", accountTag: "acct", createdAtMs: 0 }, SECRET);
+  const { id: tunnelId, accountTag } = storeTunnel(store, "t", { secret: SECRET });
   const log = createLogger({ level: "error", format: "json", wallMs: systemClock.wallMs, write: () => {} });
   const front = new TunnelFront({ store, registry, clock: systemClock, log, location: "tst01", drainMs: 60_000 });
   const engine = await chooseEngine();
@@ -38,7 +38,7 @@ async function leave(features: readonly string[]) {
   const session = await createQuicTransport({ engine }).dial(target, { signal });
   stack.defer(() => session.close());
   const client = new RegistrationClient(await session.control, { clock: systemClock });
-  const identity = { accountTag: "acct", tunnelSecret: SECRET, tunnelId, connectorId: newConnectorId() };
+  const identity = { accountTag, tunnelSecret: SECRET, tunnelId, connectorId: newConnectorId() };
   const about = { version: "2023.7.3", arch: "linux_amd64", localIp: undefined, numPreviousAttempts: 0 };
   await client.register({ ...identity, ...about, connIndex: 0, features }, { signal });
   const streams: IncomingStream[] = [];
