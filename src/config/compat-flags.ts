@@ -5,7 +5,6 @@ type Row = readonly [name: string, type: Flag["type"], rest?: Partial<Flag>];
 
 /** cloudflared takes these and does nothing, or nothing that this program has. */
 const NEVER: readonly Row[] = [
-  ["origincert", "string", { env: ["TUNNEL_ORIGIN_CERT"] }],
   [
     "transport-loglevel",
     "string",
@@ -22,12 +21,9 @@ const NEVER: readonly Row[] = [
   ["management-hostname", "string", { env: ["TUNNEL_MANAGEMENT_HOSTNAME"] }],
   ["management-diagnostics", "bool", { env: ["TUNNEL_MANAGEMENT_DIAGNOSTICS"] }],
   ["service-op-ip", "string", { env: ["TUNNEL_SERVICE_OP_IP"] }],
-  ["max-fetch-size", "int", { env: ["TUNNEL_MAX_FETCH_SIZE"] }],
-  ["api-url", "string", { env: ["TUNNEL_API_URL"] }],
   ["api-key", "string", { env: ["TUNNEL_API_KEY"], secret: true }],
   ["api-email", "string", { env: ["TUNNEL_API_EMAIL"] }],
   ["api-ca-key", "string", { env: ["TUNNEL_API_CA_KEY"], secret: true }],
-  ["quick-service", "string"],
   ["metrics-update-freq", "duration", { env: ["TUNNEL_METRICS_UPDATE_FREQ"] }],
   ["heartbeat-interval", "duration"],
   ["heartbeat-count", "int"],

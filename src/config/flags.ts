@@ -368,3 +368,40 @@ export const ORIGIN_FLAGS = [
 
 /** Top-level keys of a config file that are no flags. */
 export const FILE_ONLY_KEYS = ["tunnel", "ingress", "originRequest", "warp-routing"] as const;
+
+/** How commands reach the management API (protocol: section 10); known wherever TUNNEL_FLAGS are. */
+export const API_FLAGS = [
+  {
+    name: "origincert",
+    env: ["TUNNEL_ORIGIN_CERT"],
+    type: "string",
+    file: true,
+    value: "FILE",
+    help: "cert.pem with the token for the API, as login or culvert edge init writes it",
+  },
+  {
+    name: "api-url",
+    env: ["TUNNEL_API_URL"],
+    type: "string",
+    file: true,
+    value: "URL",
+    help: "The API to ask; default: the one that cert.pem names, else Cloudflare's",
+  },
+  {
+    name: "max-fetch-size",
+    env: ["TUNNEL_MAX_FETCH_SIZE"],
+    type: "int",
+    file: true,
+    hidden: true,
+    value: "N",
+    help: "Entries of one page of a list",
+  },
+  {
+    name: "quick-service",
+    type: "string",
+    file: true,
+    hidden: true,
+    value: "URL",
+    help: "Service that gives out quick tunnels; default: Cloudflare's",
+  },
+] as const satisfies readonly Flag[];

@@ -7,8 +7,9 @@ import { type PrivateNetworkSettings, parsePrivateNetwork } from "../ingress/pri
 import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
 import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
 import { parseCredentials } from "../wire/credentials.ts";
+import type { TokenEdge } from "../wire/edge-hints.ts";
 import { ipToBytes } from "../wire/ip-bytes.ts";
-import { parseToken, type TokenEdge } from "../wire/token.ts";
+import { parseToken } from "../wire/token.ts";
 import { configFolders, loadConfigFile } from "./file.ts";
 import { expandHome, type Host } from "./host.ts";
 import { readSingleOrigin } from "./single-origin.ts";
@@ -252,7 +253,7 @@ class Builder {
     const text = contents ?? this.#read("credentials file", path ?? "");
     if (text === undefined) return undefined;
     const what = contents === undefined ? `credentials file "${path}"` : "credentials-contents";
-    if (text.includes("-----BEGIN")) {
+    if (text.trimStart().startsWith("-----BEGIN")) {
       return this.#error(`Cannot use ${what}: it is an account certificate; a tunnel's credentials are a JSON file`);
     }
     const parsed = parseCredentials(text);
@@ -260,7 +261,7 @@ class Builder {
     const tunnelId = parsed.value.tunnelId ?? (named === undefined ? undefined : parseTunnelId(named));
     if (tunnelId === undefined)
       return this.#error(`Cannot use ${what}: it does not name its tunnel; give the tunnel's id too`);
-    return { ...parsed.value, tunnelId, edges: [], ca: undefined };
+    return { ...parsed.value, tunnelId };
   }
 
   #findCredentials(named: string | undefined): string | undefined {

@@ -1,8 +1,13 @@
 import { RUN_COMPAT_FLAGS, TUNNEL_COMPAT_FLAGS } from "./compat-flags.ts";
-import { type Flag, ORIGIN_FLAGS, RUN_FLAGS, TUNNEL_FLAGS } from "./flags.ts";
+import { API_FLAGS, type Flag, ORIGIN_FLAGS, RUN_FLAGS, TUNNEL_FLAGS } from "./flags.ts";
 
 /** Every flag that `tunnel` declares; the program itself takes them too. */
-export const TUNNEL_LEVEL_FLAGS: readonly Flag[] = [...TUNNEL_FLAGS, ...ORIGIN_FLAGS, ...TUNNEL_COMPAT_FLAGS];
+export const TUNNEL_LEVEL_FLAGS: readonly Flag[] = [
+  ...TUNNEL_FLAGS,
+  ...ORIGIN_FLAGS,
+  ...API_FLAGS,
+  ...TUNNEL_COMPAT_FLAGS,
+];
 
 /** Every flag that only `tunnel run` declares. */
 export const RUN_LEVEL_FLAGS: readonly Flag[] = [...RUN_FLAGS, ...RUN_COMPAT_FLAGS];

@@ -4,7 +4,8 @@ import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import { createConnectorMetrics } from "../ops/connector-metrics.ts";
-import { type MetricsServer, startMetricsServer } from "../ops/metrics-server.ts";
+import { startMetricsServer } from "../ops/metrics-server.ts";
+import type { StatusServer } from "../ops/status-server.ts";
 import { createFlows } from "../proxy/flows.ts";
 import { createProxy } from "../proxy/proxy.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
@@ -117,7 +118,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     }
   };
 
-  let server: MetricsServer | undefined;
+  let server: StatusServer | undefined;
   if (options.metrics !== "off") {
     server = await startMetricsServer(
       {

@@ -1,10 +1,10 @@
 import { TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { parseRemoteRules } from "../ingress/remote-rules.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import type { ConfigurationAnswer, ConfigurationUpdate } from "../transport/port.ts";
 import { describeConfiguration, describeRules, type SetFlag } from "./describe-rules.ts";
 import type { LiveRoutes } from "./live-routes.ts";
-import { parseRemoteRules } from "./remote-rules.ts";
 import { formatRouteProblem, type RouteProblem, RoutesError } from "./routes.ts";
 
 /** Version of rules that no edge pushed. */

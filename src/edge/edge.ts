@@ -5,14 +5,22 @@ import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
-import { EXPECT_MS } from "./dispatcher/absences.ts";
-import { Dispatcher } from "./dispatcher/dispatcher.ts";
-import { startPublicListener } from "./listener/listener.ts";
+import { ConfigurationPush } from "./configuration-push.ts";
+import { addDispatchMetrics } from "./dispatch-metrics.ts";
+import { type DispatchSideOptions, startDispatchSide } from "./dispatch-side.ts";
+import { type ManagementSideOptions, startManagementSide } from "./management-side.ts";
+import { type PublicSideOptions, startPublicSide } from "./public-side.ts";
+import { QuickTunnels } from "./quick/quick-tunnels.ts";
 import { Registry } from "./registry.ts";
-import type { Store } from "./store/port.ts";
+import { createSiteApp } from "./site/app.ts";
+import { withOwnSite } from "./site/own-site.ts";
+import type { Store, StoredTunnel } from "./store/port.ts";
 import { TunnelFront } from "./tunnel-front.ts";
+import { TunnelHistory } from "./tunnel-history.ts";
 import { openTunnelListeners } from "./tunnel-listeners.ts";
 
+/** How often other processes' changes to the store are looked for, in ms. */
+const STORE_POLL_MS = 1_000;
 /** How often the certificate is looked at, in ms. */
 const CERTIFICATE_CHECK_MS = 12 * 3_600_000;
 /** How long running requests of a connector that unregistered may go on, in ms. */
@@ -23,7 +31,7 @@ const GOODBYE_MS = 2_000;
 /** How long QUIC's own farewell may take behind that, in ms. */
 const FAREWELL_MS = 500;
 
-export interface EdgeOptions {
+export interface EdgeOptions extends Omit<PublicSideOptions, "http">, Omit<DispatchSideOptions, "tcpHost"> {
   readonly store: Store;
   /** What the tunnel listener shows connectors. */
   readonly certificate: CertifiedKey;
@@ -41,15 +49,31 @@ export interface EdgeOptions {
   readonly quic?: boolean;
   /** Secret that survives a restart, so that connectors learn at once that their QUIC connections are gone. */
   readonly resetKey?: Uint8Array;
+  /** The management API. @default none */
+  readonly api?: ManagementSideOptions | undefined;
+  /** Name of the edge itself, under which visitors find its own site. @default none */
+  readonly domain?: string | undefined;
+  /** Address that public TCP ports are opened on. @default that of `http` */
+  readonly tcpHost?: string | undefined;
+  /** Give out tunnels with hostnames below the domain to whoever asks. @default false */
+  readonly quickTunnels?: boolean;
+  /** The text that `tunnel run --token` takes; undefined when the tunnel is gone. @default no tokens */
+  readonly tunnelToken?: (tunnel: StoredTunnel) => string | undefined;
 }
 
 export interface Edge {
   /** `host:port` as bound. */
   readonly publicAddress: string;
+  readonly httpsAddress: string | undefined;
+  readonly metricsAddress: string | undefined;
   readonly tunnelAddress: string;
+  /** Where the management API is; undefined = there is none. */
+  readonly apiUrl: string | undefined;
   /** What connectors can come over. */
   readonly protocols: readonly string[];
   readonly registry: Registry;
+  /** Reads visitors' certificates and error pages again, and opens the access log anew. */
+  reload(): void;
   /**
    * Takes nothing new, sends connectors elsewhere, lets running requests finish for `graceMs`, then closes everything.
    */
@@ -58,11 +82,16 @@ export interface Edge {
 
 /**
  * Starts an edge: the tunnel side first, so that connectors are there when the first visitor comes. Rejects with
- * `listen.failed`; then nothing is left running.
+ * `listen.failed` or `config.invalid`; then nothing is left running.
  */
 export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log: Logger }): Promise<Edge> {
   const { clock, log } = deps;
   const registry = new Registry({ oncePerConnector: options.oncePerConnector ?? false });
+  await using undo = new AsyncDisposableStack();
+  const history = new TunnelHistory({ registry, store: options.store, clock });
+  undo.defer(() => history.stop());
+  const push = new ConfigurationPush({ store: options.store, registry, clock, log });
+  undo.defer(() => push.stop());
   const front = new TunnelFront({
     store: options.store,
     registry,
@@ -71,6 +100,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     location: options.location,
     drainMs: CONNECTOR_DRAIN_MS,
   });
+  undo.defer(() => front.close(0));
   const tunnels = await openTunnelListeners(
     {
       ...options.tunnel,
@@ -81,25 +111,79 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     },
     deps,
   );
-  const publicListener = await startPublicListener({
-    ...options.http,
-    dispatcher: new Dispatcher({ store: options.store, registry, clock, log, startGraceMs: EXPECT_MS }),
-    clock,
+  undo.defer(async () => {
+    const freed = tunnels.close();
+    await front.close(0);
+    tunnels.destroy();
+    await freed;
+  });
+  const { domain, tunnelToken = () => undefined } = options;
+  // Also where none are given out: those of an earlier run must end.
+  const quickTunnels = new QuickTunnels({
+    ...{ store: options.store, registry, clock, log, tunnelToken },
+    domain: options.quickTunnels === true ? domain : undefined,
+  });
+  undo.defer(() => quickTunnels.stop());
+  const site = createSiteApp({ log, quickTunnels });
+  const traffic = startDispatchSide(
+    { ...options, tcpHost: options.tcpHost ?? options.http.host },
+    { store: options.store, registry, clock, log, location: options.location },
+  );
+  undo.defer(async () => {
+    traffic.end();
+    await traffic.close();
+  });
+  const { dispatcher } = traffic;
+  const ownSite =
+    domain === undefined
+      ? undefined
+      : withOwnSite(dispatcher, {
+          ...{ hostname: domain, store: options.store },
+          handler: (request, ip) => site.fetch(request, { ip }),
+        });
+  undo.defer(() => ownSite?.stop());
+  const visitors = await startPublicSide(options, {
+    dispatcher: ownSite ?? dispatcher,
+    registry,
+    store: options.store,
     policy: { trustedProxies: options.trustedProxies },
     location: options.location,
-    onAccess: (entry) => {
-      if (log.enabled("debug")) log.debug("request", { ...entry, durationMs: Math.round(entry.durationMs) });
-    },
-  }).catch(async (error: unknown) => {
-    await tunnels.close();
-    throw error;
+    clock,
+    log,
+    addMetrics: (metrics) => addDispatchMetrics(metrics, traffic),
+  });
+  undo.defer(async () => {
+    visitors.abort();
+    await visitors.close();
+    await visitors.end();
+  });
+  const managing = {
+    site,
+    tunnelToken,
+    store: options.store,
+    registry,
+    history,
+    clock,
+    log,
+    location: options.location,
+  };
+  const management = await (options.api === undefined ? undefined : startManagementSide(options.api, managing));
+  // From here on it is up to whoever has the edge.
+  undo.move();
+  // Other processes write the same store: the commands of this machine's owner.
+  const stopPolling = every(clock, STORE_POLL_MS, () => {
+    try {
+      options.store.poll();
+    } catch (error) {
+      log.error("Cannot see whether the store has changed", { error: describe(error) });
+    }
   });
 
   const renew = async (): Promise<void> => {
     try {
       const certificate = options.renewCertificate?.();
       if (certificate !== undefined) {
-        await tunnels.renew(certificate);
+        await Promise.all([tunnels.renew(certificate), management?.renew(certificate)]);
         log.info("Renewed the edge certificate");
       }
     } catch (error) {
@@ -110,25 +194,49 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   let cancelRenewal = clock.after(CERTIFICATE_CHECK_MS, () => void renew(), { background: true });
 
   return {
-    publicAddress: formatAddress(publicListener),
+    publicAddress: visitors.httpAddress,
+    httpsAddress: visitors.httpsAddress,
+    metricsAddress: visitors.metricsAddress,
     tunnelAddress: formatAddress(tunnels),
+    apiUrl: management?.url,
     protocols: tunnels.protocols,
     registry,
+    reload: () => visitors.reload(),
     close: async (graceMs) => {
       cancelRenewal();
+      stopPolling();
+      push.stop();
+      quickTunnels.stop();
+      history.stop();
+      ownSite?.stop();
+      const unmanaged = management?.close();
       const freed = tunnels.close();
       // Connectors that know another edge go there now; until visitors' running requests are done they serve both.
       front.announceLeaving();
       const patience = new AbortController();
-      await Promise.race([publicListener.close(), delay(clock, graceMs, patience.signal)]);
+      const served = Promise.all([visitors.close(), traffic.close()]);
+      await Promise.race([served, delay(clock, graceMs, patience.signal)]);
       patience.abort();
-      publicListener.abort();
+      visitors.abort();
+      traffic.end();
+      await visitors.end();
       await front.close(GOODBYE_MS);
       // A dead connector acknowledges no farewell.
       const farewell = new AbortController();
       await Promise.race([freed, delay(clock, FAREWELL_MS, farewell.signal)]);
       farewell.abort();
       tunnels.destroy();
+      await unmanaged;
     },
   };
+}
+
+/** Calls again and again until the function it gives is called. */
+function every(clock: Clock, ms: number, work: () => void): () => void {
+  const again = (): void => {
+    work();
+    cancel = clock.after(ms, again, { background: true });
+  };
+  let cancel = clock.after(ms, again, { background: true });
+  return () => cancel();
 }

@@ -15,8 +15,14 @@ export type OriginCert = {
   readonly apiToken: string;
   /** Lower case; `fed` selects the FedRAMP hosts, "" the usual ones. */
   readonly endpoint: string;
+  /** URL of the API of an edge of one's own; undefined = Cloudflare's. cloudflared ignores it and needs `--api-url`. */
+  readonly apiUrl: string | undefined;
+  /** PEM text of the authorities to trust there; undefined = the system's. */
+  readonly apiCa: string | undefined;
 };
 
+const API_URL_KEY = "x_api";
+const API_CA_KEY = "x_ca";
 const TOKEN_BLOCK = "ARGO TUNNEL TOKEN";
 /** What files of old versions also hold. */
 const IGNORED_BLOCKS: readonly string[] = ["PRIVATE KEY", "CERTIFICATE"];
@@ -41,6 +47,8 @@ export function formatCertPem(cert: OriginCert): string {
     accountID: cert.accountId,
     apiToken: cert.apiToken,
     ...(cert.endpoint === "" ? {} : { endpoint: cert.endpoint }),
+    ...(cert.apiUrl === undefined ? {} : { [API_URL_KEY]: cert.apiUrl }),
+    ...(cert.apiCa === undefined ? {} : { [API_CA_KEY]: cert.apiCa }),
   });
   const base64 = encodeBytes(new TextEncoder().encode(json));
   const lines: string[] = [];
@@ -88,6 +96,8 @@ function readToken(base64: string): Parsed<OriginCert> {
     accountId: text("accountID"),
     apiToken: text("apiToken"),
     endpoint: text("endpoint").toLowerCase(),
+    apiUrl: text(API_URL_KEY) === "" ? undefined : text(API_URL_KEY),
+    apiCa: text(API_CA_KEY) === "" ? undefined : text(API_CA_KEY),
   };
   const issues = (["zoneID", "apiToken"] as const)
     .filter((key) => text(key) === "")

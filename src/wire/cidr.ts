@@ -1,4 +1,4 @@
-import { ipToBytes } from "./ip-bytes.ts";
+import { formatIp, ipToBytes } from "./ip-bytes.ts";
 
 /** A block of addresses; IPv4 ones in their mapped form. */
 export interface Cidr {
@@ -22,11 +22,25 @@ export function parseCidr(text: string): Cidr | undefined {
 /** True when the address, as text, lies in the block. */
 export function cidrContains(block: Cidr, ip: string): boolean {
   const address = ipToBytes(ip);
-  if (address.length === 0) return false;
-  const whole = block.bits >> 3;
-  for (let i = 0; i < whole; i++) if (address[i] !== block.network[i]) return false;
-  const rest = block.bits & 7;
+  return address.length > 0 && sameBits(address, block.network, block.bits);
+}
+
+/** True when all of `inner` lies in `outer`. */
+export function cidrWithin(inner: Cidr, outer: Cidr): boolean {
+  return inner.bits >= outer.bits && sameBits(inner.network, outer.network, outer.bits);
+}
+
+/** Canonical text: the bits behind the prefix are zero, and IPv4 is written as such. */
+export function formatCidr({ network, bits }: Cidr): string {
+  const bytes = network.map((byte, i) => byte & (0xff << (8 - Math.min(8, Math.max(0, bits - 8 * i)))));
+  const text = formatIp(bytes) ?? "";
+  return `${text}/${text.includes(":") ? bits : bits - 96}`;
+}
+
+function sameBits(a: Uint8Array, b: Uint8Array, bits: number): boolean {
+  const whole = bits >> 3;
+  for (let i = 0; i < whole; i++) if (a[i] !== b[i]) return false;
+  const rest = bits & 7;
   if (rest === 0) return true;
-  const mask = 0xff << (8 - rest);
-  return (((address[whole] as number) ^ (block.network[whole] as number)) & mask & 0xff) === 0;
+  return (((a[whole] as number) ^ (b[whole] as number)) & (0xff << (8 - rest)) & 0xff) === 0;
 }

@@ -2,13 +2,14 @@
 
 import { parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { decodeBytes, encodeBytes } from "./base64.ts";
+import { type EdgeHints, formatEdgeHints, readEdgeHints } from "./edge-hints.ts";
 import { GoJsonObject } from "./go-json.ts";
 import { type Issue, type Parsed, refused } from "./parsed.ts";
 
 /** Chars a credentials file may have. */
 export const MAX_CREDENTIALS_CHARS = 64 * 1024;
 
-export type Credentials = {
+export type Credentials = EdgeHints & {
   readonly accountTag: string;
   /** Raw bytes; never shown. */
   readonly tunnelSecret: Uint8Array;
@@ -48,6 +49,7 @@ export function formatCredentials(credentials: Credentials): string {
     [FILE_KEYS.tunnelSecret]: encodeBytes(credentials.tunnelSecret),
     ...(credentials.tunnelId === undefined ? {} : { [FILE_KEYS.tunnelId]: credentials.tunnelId }),
     [FILE_KEYS.endpoint]: credentials.endpoint,
+    ...formatEdgeHints(credentials),
   });
 }
 
@@ -75,7 +77,9 @@ export function readCredentials(object: GoJsonObject, keys: CredentialKeys, issu
   const tunnelId = parseTunnelId(id);
   if (id !== "" && tunnelId === undefined) issues.push({ path: keys.tunnelId, message: "Tunnel id is not a UUID" });
 
-  return { accountTag, tunnelSecret: tunnelSecret ?? new Uint8Array(0), tunnelId, endpoint: text(keys.endpoint) };
+  const endpoint = text(keys.endpoint);
+  const hints = readEdgeHints(object, issues);
+  return { accountTag, tunnelSecret: tunnelSecret ?? new Uint8Array(0), tunnelId, endpoint, ...hints };
 }
 
 function hasIssue(issues: readonly Issue[], path: string): boolean {

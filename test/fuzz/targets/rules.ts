@@ -1,9 +1,9 @@
 import { RE2JS } from "re2js";
-import { parseRemoteRules } from "../../../src/connector/remote-rules.ts";
 import { explainMatch } from "../../../src/ingress/explain.ts";
 import { parseHostPattern } from "../../../src/ingress/hostname.ts";
 import { compilePath } from "../../../src/ingress/path-pattern.ts";
 import { createPathRewrite } from "../../../src/ingress/path-rewrite.ts";
+import { parseRemoteRules } from "../../../src/ingress/remote-rules.ts";
 import { decodePath, firstMatch, type IngressRules, matchRule } from "../../../src/ingress/rules.ts";
 import { formatService, parseService } from "../../../src/ingress/service.ts";
 import { textOf, utf8 } from "../bytes.ts";

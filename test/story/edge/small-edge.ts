@@ -1,16 +1,17 @@
-import { newConnectionId, newConnectorId, newTunnelId, type TunnelId } from "../../../src/core/ids.ts";
+import { newConnectionId, newConnectorId, type TunnelId } from "../../../src/core/ids.ts";
 import { silentLogger } from "../../../src/core/log.ts";
 import { Dispatcher } from "../../../src/edge/dispatcher/dispatcher.ts";
 import { type PublicListener, startPublicListener } from "../../../src/edge/listener/listener.ts";
 import type { AccessEntry } from "../../../src/edge/listener/visitor-deps.ts";
 import { type LiveConnection, Registry } from "../../../src/edge/registry.ts";
 import type { Store } from "../../../src/edge/store/port.ts";
-import { openSqliteStore } from "../../../src/edge/store/sqlite.ts";
+import { openSqliteStore } from "../../../src/edge/store/sqlite/index.ts";
 import { NO_TRAILERS } from "../../../src/net/channel.ts";
 import { createMemorySessionPair } from "../../../src/transport/memory.ts";
 import type { IncomingStream } from "../../../src/transport/port.ts";
 import { parseCidr } from "../../../src/wire/cidr.ts";
 import type { RawHeaders } from "../../../src/wire/headers.ts";
+import { storeTunnel } from "../../support/stored.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 import { RawVisitor } from "./raw-visitor.ts";
 
@@ -43,9 +44,7 @@ export async function startSmallEdge(
 ): Promise<SmallEdge> {
   const clock = new VirtualClock();
   const store = options.store ?? openSqliteStore(":memory:", new Uint8Array(32));
-  const tunnelId = newTunnelId();
-  store.addTunnel({ id: tunnelId, name: "t", accountTag: "a", createdAtMs: 0 }, new Uint8Array(32));
-  store.addHostnames(tunnelId, [HOST, "*.wild.example.com"]);
+  const { id: tunnelId } = storeTunnel(store, "t", { hostnames: [HOST, "*.wild.example.com"] });
   const registry = new Registry();
   const cuts: (() => void)[] = [];
   const connect = (index: number): LiveConnection => {

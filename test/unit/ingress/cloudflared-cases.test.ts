@@ -4,10 +4,10 @@ import { readSingleOrigin } from "../../../src/config/single-origin.ts";
 import { ALL_RUN_FLAGS } from "../../../src/config/tunnel-flags.ts";
 import { Values } from "../../../src/config/values.ts";
 import { describeConfiguration } from "../../../src/connector/describe-rules.ts";
-import { parseRemoteRules } from "../../../src/connector/remote-rules.ts";
 import { type AccessSettings, NO_ACCESS } from "../../../src/ingress/access-settings.ts";
 import { formatIssue } from "../../../src/ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings } from "../../../src/ingress/origin-request.ts";
+import { parseRemoteRules } from "../../../src/ingress/remote-rules.ts";
 import { type IngressRules, matchRule, parseIngress } from "../../../src/ingress/rules.ts";
 import type { ServiceSpec } from "../../../src/ingress/service.ts";
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { parseConfigFile } from "../../../src/config/file.ts";
 import { buildRunConfig } from "../../../src/config/run-config.ts";
-import { parseRemoteRules } from "../../../src/connector/remote-rules.ts";
 import { parseTunnelId } from "../../../src/core/ids.ts";
 import { NO_ACCESS } from "../../../src/ingress/access-settings.ts";
 import { formatIssue } from "../../../src/ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings } from "../../../src/ingress/origin-request.ts";
+import { parseRemoteRules } from "../../../src/ingress/remote-rules.ts";
 import { type IngressRule, matchRule, parseIngress } from "../../../src/ingress/rules.ts";
 import type { ServiceSpec } from "../../../src/ingress/service.ts";
 import { formatCredentials } from "../../../src/wire/credentials.ts";

@@ -111,11 +111,18 @@ describe("credentials file", () => {
     tunnelSecret: PLAIN.tunnelSecret,
     tunnelId: PLAIN.tunnelId,
     endpoint: "us",
+    edges: [],
+    ca: undefined,
   };
 
   test("in both directions", () => {
     expect(parseCredentials(JSON.stringify(file))).toEqual({ ok: true, value });
     expect(JSON.parse(formatCredentials(value))).toEqual(file);
+  });
+
+  test("an edge of one's own is kept beside it", () => {
+    const own = { ...value, edges: [{ addr: "edge.example.com:7844", region: 0 }], ca: CA };
+    expect(parseCredentials(formatCredentials(own))).toEqual({ ok: true, value: own });
   });
 
   test("names of keys in any case; an old file without an id; unknown keys", () => {
@@ -133,7 +140,14 @@ describe("credentials file", () => {
 });
 
 describe("cert.pem", () => {
-  const cert = { zoneId: "z".repeat(32), accountId: "a".repeat(32), apiToken: "secret-token", endpoint: "" };
+  const cert = {
+    zoneId: "z".repeat(32),
+    accountId: "a".repeat(32),
+    apiToken: "secret-token",
+    endpoint: "",
+    apiUrl: undefined,
+    apiCa: undefined,
+  };
   const block = (label: string, body: string): string => `-----BEGIN ${label}-----\n${body}\n-----END ${label}-----\n`;
   const token = (value: unknown): string => block("ARGO TUNNEL TOKEN", btoa(JSON.stringify(value)));
 
@@ -142,6 +156,8 @@ describe("cert.pem", () => {
     const old = block("PRIVATE KEY", "AAAA") + block("CERTIFICATE", "Proc-Type: 4\n\nAAAA");
     const text = `some words\n${old}${formatCertPem({ ...cert, endpoint: "fed" })}`.replaceAll("\n", "\r\n");
     expect(parseCertPem(text)).toEqual({ ok: true, value: { ...cert, endpoint: "fed" } });
+    const own = { ...cert, apiUrl: "https://edge.example.com:8443/client/v4", apiCa: CA };
+    expect(parseCertPem(formatCertPem(own))).toEqual({ ok: true, value: own });
   });
 
   test.each([

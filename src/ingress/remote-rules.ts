@@ -1,5 +1,5 @@
-import { formatIssue } from "../ingress/issue.ts";
-import { type IngressRules, parseIngress } from "../ingress/rules.ts";
+import { formatIssue } from "./issue.ts";
+import { type IngressRules, parseIngress } from "./rules.ts";
 
 /**
  * Reads a configuration that an edge pushed (protocol: section 6): JSON text with `ingress`, `originRequest` and
