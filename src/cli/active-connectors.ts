@@ -1,5 +1,5 @@
 import { countByLocation } from "../edge/control/connectors.ts";
-import type { ActiveConnector, LocationCount } from "../edge/control/port.ts";
+import type { ActiveConnection, ActiveConnector, LocationCount } from "../edge/control/port.ts";
 
 const COLUMNS = ["CONNECTOR ID", "CREATED", "ARCHITECTURE", "VERSION", "ORIGIN IP", "EDGE"] as const;
 
@@ -10,8 +10,13 @@ export interface TunnelHead {
   readonly createdAtMs: number;
 }
 
+/** What is shown of a connector, whoever told of it. */
+export type ShownConnector = Omit<ActiveConnector, "features" | "conns"> & {
+  readonly conns: readonly Pick<ActiveConnection, "colo_name" | "is_pending_reconnect" | "origin_ip">[];
+};
+
 /** The lines of cloudflared's `tunnel info`, its trailing blanks included (surface: section 4). */
-export function renderTunnelInfo(tunnel: TunnelHead, connectors: readonly ActiveConnector[]): readonly string[] {
+export function renderTunnelInfo(tunnel: TunnelHead, connectors: readonly ShownConnector[]): readonly string[] {
   if (connectors.length === 0) return [`Your tunnel ${tunnel.id} does not have any active connection.`];
   const head = [`NAME:     ${tunnel.name}`, `ID:       ${tunnel.id}`, `CREATED:  ${goTime(tunnel.createdAtMs)}`, ""];
   const rows = connectors.flatMap((connector) => {

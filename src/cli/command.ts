@@ -34,6 +34,8 @@ export interface Command {
   readonly flags?: readonly Flag[];
   /** Words behind the first argument are arguments too, whatever they look like: they are for another program. */
   readonly passThrough?: boolean;
+  /** Arguments that no `usage` of it or of its children names are refused. cloudflared passes over them. */
+  readonly strict?: boolean;
   readonly hidden?: boolean;
   readonly children?: readonly Command[];
   readonly load?: () => Promise<{ readonly run: Run }>;

@@ -10,8 +10,22 @@ import {
   ACCESS_TOKEN_FLAGS,
 } from "./access-flags.ts";
 import type { Command } from "./command.ts";
-import { ADVERTISE_FLAG, EDGE_RUN_FLAGS, STATE_DIR_FLAG, UP_FLAGS } from "./edge-flags.ts";
+import {
+  ADVERTISE_FLAG,
+  EDGE_INIT_FLAGS,
+  EDGE_RUN_FLAGS,
+  EDGE_STATE_FLAGS,
+  EDGE_STATUS_FLAGS,
+  EDGE_TOKEN_CREATE_FLAGS,
+  EDGE_TOKEN_FLAGS,
+  EDGE_TUNNEL_DELETE_FLAGS,
+  EDGE_TUNNEL_LIST_FLAGS,
+  STATE_DIR_FLAG,
+  UP_FLAGS,
+} from "./edge-flags.ts";
+import { EDGE_TRAFFIC_COMMANDS } from "./edge-traffic-commands.ts";
 import { VALIDATE_FLAGS } from "./ingress-flags.ts";
+import { MANAGEMENT_COMMANDS } from "./management-commands.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -52,8 +66,16 @@ const ingress: Command = {
 
 const tunnel: Command = {
   name: "tunnel",
-  summary: "Run a connector and look after its configuration",
+  summary: "Run a connector, and manage tunnels",
+  description:
+    "Runs a connector and manages tunnels. Without a command, --url shows a service under a random hostname (a quick tunnel), and --name makes a tunnel and runs it.",
+  examples: [
+    "culvert tunnel --url http://localhost:8080",
+    "culvert tunnel --url http://localhost:8080 --quick-service https://edge.example.com",
+    "culvert tunnel --name web --hostname app.example.com --url http://localhost:8080",
+  ],
   flags: TUNNEL_LEVEL_FLAGS,
+  load: async () => await import("./tunnel-adhoc.ts"),
   children: [
     {
       name: "run",
@@ -68,6 +90,7 @@ const tunnel: Command = {
       flags: RUN_LEVEL_FLAGS,
       load: async () => await import("./tunnel-run.ts"),
     },
+    ...MANAGEMENT_COMMANDS,
     ingress,
   ],
 };
@@ -75,6 +98,7 @@ const tunnel: Command = {
 const edge: Command = {
   name: "edge",
   summary: "Run an edge of one's own and manage its tunnels",
+  strict: true,
   children: [
     {
       name: "run",
@@ -89,8 +113,72 @@ const edge: Command = {
       load: async () => await import("./edge-run.ts"),
     },
     {
+      name: "init",
+      summary: "Make an edge's state, and the cert.pem that manages it",
+      description:
+        "Makes what an edge keeps, and the cert.pem with which culvert tunnel and cloudflared manage its tunnels.",
+      examples: [
+        "culvert edge init --domain edge.example.com",
+        "culvert edge init --state-dir ./state --origincert ./cert.pem",
+      ],
+      flags: EDGE_INIT_FLAGS,
+      load: async () => ({ run: (await import("./edge-init.ts")).init }),
+    },
+    {
+      name: "status",
+      summary: "Say whether the edge runs, and what it serves",
+      examples: ["culvert edge status", "culvert edge status --check --json"],
+      flags: EDGE_STATUS_FLAGS,
+      load: async () => ({ run: (await import("./edge-status.ts")).status }),
+    },
+    {
+      name: "token",
+      summary: "Make and revoke tokens for the management API",
+      children: [
+        {
+          name: "create",
+          summary: "Make an API token; prints it",
+          usage: "NAME",
+          examples: ["culvert edge token create ci --scope tunnels:write,routes:write --expires-in 90d"],
+          flags: EDGE_TOKEN_CREATE_FLAGS,
+          load: async () => ({ run: (await import("./edge-token.ts")).create }),
+        },
+        {
+          name: "list",
+          summary: "List API tokens",
+          examples: ["culvert edge token list --json"],
+          flags: EDGE_TOKEN_FLAGS,
+          load: async () => ({ run: (await import("./edge-token.ts")).list }),
+        },
+        {
+          name: "revoke",
+          summary: "Revoke an API token",
+          usage: "NAME|ID",
+          examples: ["culvert edge token revoke ci"],
+          flags: EDGE_TOKEN_FLAGS,
+          load: async () => ({ run: (await import("./edge-token.ts")).revoke }),
+        },
+      ],
+    },
+    {
+      name: "backup",
+      summary: "Write everything the edge keeps into one file, also while it runs",
+      usage: "FILE",
+      examples: ["culvert edge backup /backups/edge-monday"],
+      flags: EDGE_STATE_FLAGS,
+      load: async () => ({ run: (await import("./edge-backup.ts")).backup }),
+    },
+    {
+      name: "restore",
+      summary: "Make an edge of a backup; what was there goes aside",
+      usage: "FILE",
+      examples: ["culvert edge restore /backups/edge-monday"],
+      flags: EDGE_STATE_FLAGS,
+      load: async () => ({ run: (await import("./edge-backup.ts")).restore }),
+    },
+    {
       name: "tunnel",
-      summary: "Add and list tunnels, also while the edge runs; show their connectors",
+      summary: "Add, list and delete tunnels, also while the edge runs; show their connectors",
       children: [
         {
           name: "add",
@@ -103,8 +191,11 @@ const edge: Command = {
         {
           name: "list",
           summary: "List tunnels and their hostnames",
-          examples: ["culvert edge tunnel list --state-dir /var/lib/culvert"],
-          flags: [STATE_DIR_FLAG, JSON_FLAG],
+          examples: [
+            "culvert edge tunnel list --state-dir /var/lib/culvert",
+            "culvert edge tunnel list --all --state-dir /var/lib/culvert",
+          ],
+          flags: EDGE_TUNNEL_LIST_FLAGS,
           load: async () => ({ run: (await import("./edge-tunnel.ts")).list }),
         },
         {
@@ -119,8 +210,19 @@ const edge: Command = {
           flags: [STATE_DIR_FLAG, JSON_FLAG],
           load: async () => ({ run: (await import("./edge-tunnel.ts")).info }),
         },
+        {
+          name: "delete",
+          summary: "Delete tunnels, quick tunnels too, and their hostnames",
+          usage: "TUNNEL…",
+          description:
+            "Deletes tunnels, given by name or id, also quick tunnels, with the hostnames that lead to them. A running edge hangs up on their connectors.",
+          examples: ["culvert edge tunnel delete calm-otter-7k2m9x --force --state-dir /var/lib/culvert"],
+          flags: EDGE_TUNNEL_DELETE_FLAGS,
+          load: async () => ({ run: (await import("./edge-tunnel-delete.ts")).remove }),
+        },
       ],
     },
+    ...EDGE_TRAFFIC_COMMANDS,
   ],
 };
 
@@ -222,11 +324,13 @@ export const ROOT: Command = {
         "Starts an edge and a connector on this machine and shows the public URL. No account, no network, no files.",
       examples: ["culvert up", "culvert up --url http://localhost:3000 --port 8000"],
       flags: UP_FLAGS,
+      strict: true,
       load: async () => await import("./up.ts"),
     },
     tunnel,
     edge,
     access,
+    ...MANAGEMENT_COMMANDS.filter(({ name }) => name === "login").map((login) => ({ ...login, hidden: true })),
     // cloudflared's other name for it.
     { ...access, name: "forward", hidden: true },
     {

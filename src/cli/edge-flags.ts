@@ -5,8 +5,75 @@ export const STATE_DIR_FLAG = {
   env: ["CULVERT_STATE_DIR"],
   type: "string",
   value: "DIR",
-  help: "Where the edge keeps its keys and tunnels",
+  help: "Where the edge keeps its keys and tunnels; default: /var/lib/culvert for root, else ~/.local/state/culvert",
 } as const satisfies Flag;
+
+const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const satisfies Flag;
+
+/** Where a running edge answers its management API, when nobody says. */
+export const API_LISTEN_DEFAULT = "127.0.0.1:7845";
+
+export const EDGE_STATE_FLAGS = [STATE_DIR_FLAG] as const satisfies readonly Flag[];
+export const EDGE_TOKEN_FLAGS = [STATE_DIR_FLAG, JSON_FLAG] as const satisfies readonly Flag[];
+
+export const EDGE_TUNNEL_LIST_FLAGS = [
+  STATE_DIR_FLAG,
+  JSON_FLAG,
+  { name: "all", aliases: ["a"], type: "bool", help: "Quick tunnels, too" },
+] as const satisfies readonly Flag[];
+
+export const EDGE_TUNNEL_DELETE_FLAGS = [
+  STATE_DIR_FLAG,
+  { name: "force", aliases: ["f"], type: "bool", help: "Also when it is connected: its connectors are cut off" },
+] as const satisfies readonly Flag[];
+
+export const EDGE_STATUS_FLAGS = [
+  STATE_DIR_FLAG,
+  JSON_FLAG,
+  { name: "check", type: "bool", help: "Read everything, to see that it is sound" },
+] as const satisfies readonly Flag[];
+
+export const EDGE_TOKEN_CREATE_FLAGS = [
+  STATE_DIR_FLAG,
+  {
+    name: "scope",
+    type: "list",
+    value: "SCOPE",
+    help: "What it may do: admin (default), tunnels:read, tunnels:write, routes:write, networks:read, networks:write, tokens:write, audit:read",
+  },
+  {
+    name: "expires-in",
+    type: "string",
+    value: "TIME",
+    help: "How long it is good, such as 12h or 90d; default: for ever",
+  },
+] as const satisfies readonly Flag[];
+
+export const EDGE_INIT_FLAGS = [
+  STATE_DIR_FLAG,
+  {
+    name: "domain",
+    env: ["CULVERT_DOMAIN"],
+    type: "string",
+    value: "NAME",
+    help: "Name of the edge itself, which edge run then goes by",
+  },
+  {
+    name: "origincert",
+    env: ["TUNNEL_ORIGIN_CERT"],
+    type: "string",
+    value: "FILE",
+    help: "Where to write cert.pem; default: ~/.cloudflared/cert.pem",
+  },
+  {
+    name: "api-url",
+    env: ["TUNNEL_API_URL"],
+    type: "string",
+    value: "URL",
+    help: "Where the edge's API is for whoever uses cert.pem; default: on this machine",
+  },
+  { name: "force", type: "bool", help: "Replace a cert.pem that is there" },
+] as const satisfies readonly Flag[];
 
 export const ADVERTISE_FLAG = {
   name: "advertise",
@@ -32,6 +99,107 @@ export const LOG_FLAGS = [
     default: "default",
     value: "FORMAT",
     help: "Format of log lines: default or json",
+  },
+] as const satisfies readonly Flag[];
+
+/** What visitors of an edge meet. */
+export const PUBLIC_FLAGS = [
+  {
+    name: "https-listen",
+    env: ["CULVERT_HTTPS_LISTEN"],
+    type: "string",
+    value: "HOST:PORT",
+    help: "Where visitors come over HTTPS; default: 0.0.0.0:8443 once there are certificates, else off",
+  },
+  {
+    name: "tls-cert",
+    env: ["CULVERT_TLS_CERT"],
+    type: "list",
+    value: "FILE",
+    help: "Certificate chain for visitors (PEM); give several with a --tls-key each",
+  },
+  {
+    name: "tls-key",
+    env: ["CULVERT_TLS_KEY"],
+    type: "list",
+    value: "FILE",
+    help: "Private key of the --tls-cert in the same place",
+  },
+  {
+    name: "tls-dir",
+    env: ["CULVERT_TLS_DIR"],
+    type: "list",
+    value: "DIR",
+    help: "Folder of certificates: NAME.pem or .crt with NAME.key, or certbot's live folder",
+  },
+  {
+    name: "tls-internal",
+    env: ["CULVERT_TLS_INTERNAL"],
+    type: "bool",
+    help: "Make certificates for --domain and every hostname by the edge's own authority, ca.pem in the state directory",
+  },
+  {
+    name: "https-redirect",
+    env: ["CULVERT_HTTPS_REDIRECT"],
+    type: "bool",
+    default: "true",
+    help: "Send plain HTTP to HTTPS where that is on, ACME challenges excepted",
+  },
+  {
+    name: "https-redirect-port",
+    env: ["CULVERT_HTTPS_REDIRECT_PORT"],
+    type: "int",
+    value: "N",
+    help: "Port that visitors know HTTPS by; default: the one it listens on",
+  },
+  {
+    name: "hsts",
+    env: ["CULVERT_HSTS"],
+    type: "string",
+    value: "MAXAGE",
+    help: "Tell browsers to stay with HTTPS, such as 180d or 31536000;includeSubDomains",
+  },
+  {
+    name: "limit",
+    env: ["CULVERT_LIMIT"],
+    type: "list",
+    value: "NAME=VALUE",
+    help: "Bound what visitors may do, such as rate-per-ip=100 or body-size=100MiB; names: docs/edge.md",
+  },
+  {
+    name: "error-pages",
+    env: ["CULVERT_ERROR_PAGES"],
+    type: "string",
+    value: "DIR",
+    help: "Folder of own error pages: 404.html, 5xx.html, error.html",
+  },
+  {
+    name: "access-log",
+    env: ["CULVERT_ACCESS_LOG"],
+    type: "string",
+    value: "FILE",
+    help: "Write a line for each request; - = standard output",
+  },
+  {
+    name: "access-log-format",
+    env: ["CULVERT_ACCESS_LOG_FORMAT"],
+    type: "string",
+    default: "json",
+    value: "FORMAT",
+    help: "json or combined",
+  },
+  {
+    name: "access-log-query",
+    env: ["CULVERT_ACCESS_LOG_QUERY"],
+    type: "bool",
+    help: "Write queries too, without the values of parameters that look like secrets",
+  },
+  {
+    name: "metrics",
+    env: ["CULVERT_METRICS"],
+    type: "string",
+    value: "HOST:PORT",
+    help: "Serve /metrics, /ready and /healthcheck here; default: off",
   },
 ] as const satisfies readonly Flag[];
 
@@ -75,6 +243,12 @@ export const EDGE_RUN_FLAGS = [
     value: "NAME",
     help: "Name of the edge itself, put into its certificate and into tokens",
   },
+  {
+    name: "quick-tunnels",
+    env: ["CULVERT_QUICK_TUNNELS"],
+    type: "bool",
+    help: "Give a random hostname below --domain to anybody who runs culvert tunnel --url with --quick-service",
+  },
   ADVERTISE_FLAG,
   {
     name: "once-per-connector",
@@ -97,6 +271,38 @@ export const EDGE_RUN_FLAGS = [
     value: "TIME",
     help: "How long running requests may go on after SIGTERM",
   },
+  {
+    name: "tcp-listen",
+    env: ["CULVERT_TCP_LISTEN"],
+    type: "string",
+    value: "HOST",
+    help: "Address of the ports that culvert edge route tcp opens; default: that of --http-listen",
+  },
+  {
+    name: "alert-after",
+    env: ["CULVERT_ALERT_AFTER"],
+    type: "duration",
+    default: "5m",
+    value: "TIME",
+    help: "Tell of tunnels and connectors that have been unhealthy for this long",
+  },
+  {
+    name: "alert-webhook",
+    env: ["CULVERT_ALERT_WEBHOOK"],
+    type: "string",
+    value: "URL",
+    secret: true,
+    help: "Post these alerts here, beside the log",
+  },
+  {
+    name: "api-listen",
+    env: ["CULVERT_API_LISTEN"],
+    type: "string",
+    default: API_LISTEN_DEFAULT,
+    value: "HOST:PORT",
+    help: "Where the management API is; TLS by the edge's own authority unless it is on loopback; off = nowhere",
+  },
+  ...PUBLIC_FLAGS,
   ...LOG_FLAGS,
 ] as const satisfies readonly Flag[];
 
@@ -119,5 +325,10 @@ export const UP_FLAGS = [
   { name: "check", type: "bool", help: "Fetch the public URL once, and go on" },
   { name: "once", type: "bool", help: "Fetch the public URL once, print it, and end" },
   { name: "state-dir", type: "string", value: "DIR", help: "Keep keys and tunnel here; default: in memory" },
+  {
+    name: "tls-internal",
+    type: "bool",
+    help: "Serve HTTPS too, by an authority of its own: trust ca.pem in --state-dir",
+  },
   ...LOG_FLAGS,
 ] as const satisfies readonly Flag[];

@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import type { Host } from "../config/host.ts";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
@@ -6,16 +7,38 @@ import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { type ControlServer, startControlServer } from "../edge/control/server.ts";
 import { startEdge } from "../edge/edge.ts";
+import { DOMAIN_SHAPE, readDomain } from "../edge/hostname.ts";
+import { managementKey } from "../edge/management-token.ts";
+import type { HttpsSideOptions } from "../edge/public-side.ts";
 import type { Registry } from "../edge/registry.ts";
-import { loadEdgeCertificate, openStateDir, resetKey, saveAdvertised } from "../edge/state-dir.ts";
-import { openSqliteStore } from "../edge/store/sqlite.ts";
+import { loadSettings } from "../edge/settings-file.ts";
+import {
+  cookieKey,
+  type EdgeState,
+  loadAdvertised,
+  loadEdgeCertificate,
+  openStateDir,
+  resetKey,
+  saveAdvertised,
+  webhookSecret,
+} from "../edge/state-dir.ts";
+import { lockStateDir } from "../edge/store/lock.ts";
+import { openSqliteStore } from "../edge/store/sqlite/index.ts";
+import { createTunnelToken } from "../edge/tunnel-token.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import { type Context, EXIT } from "./command.ts";
 import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
+import { type PublicFlags, readPublicFlags } from "./edge-public.ts";
+import { stateDirOf } from "./edge-state.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
 
-interface EdgeRunOptions {
+const MIN_ALERT_AFTER_MS = 1_000;
+/** How long everything stands still for another process that writes, in ms. Callers of the API try again. */
+const BUSY_TIMEOUT_MS = 100;
+
+interface EdgeRunOptions extends PublicFlags {
   readonly stateDir: string;
+  readonly api: { readonly host: string; readonly port: number; readonly optional: boolean } | undefined;
   readonly http: { readonly host: string; readonly port: number };
   readonly tunnel: { readonly host: string; readonly port: number };
   readonly location: string;
@@ -24,17 +47,20 @@ interface EdgeRunOptions {
   readonly trustedProxies: readonly Cidr[];
   readonly oncePerConnector: boolean;
   readonly quic: boolean;
+  readonly quickTunnels: boolean;
   readonly graceMs: number;
+  readonly tcpHost: string | undefined;
+  readonly alerts: { readonly afterMs: number; readonly webhook: string | undefined };
 }
 
 /** `culvert edge run`: serves visitors and connectors until it is told to stop. */
 export async function run(context: Context): Promise<number> {
   const values = new Values(EDGE_RUN_FLAGS, { args: context.args, env: context.host.env });
   const problems = values.issues.map((issue) => issue.message);
-  const options = readOptions(values, problems);
+  const options = readOptions(values, context.host, problems);
   const log = loggerFor(values, context);
   if ("error" in log && typeof log.error === "string") problems.push(log.error);
-  if (options === undefined || !("with" in log) || problems.length > 0) {
+  if (!("with" in log) || problems.length > 0) {
     return reportFailure(context, problems, { usage: true, command: "culvert edge run" });
   }
   try {
@@ -44,9 +70,7 @@ export async function run(context: Context): Promise<number> {
   }
 }
 
-function readOptions(values: Values, problems: string[]): EdgeRunOptions | undefined {
-  const stateDir = values.string("state-dir");
-  if (stateDir === undefined) problems.push("Nothing says where the edge keeps its state: give --state-dir DIR");
+function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOptions {
   const address = (flag: string): { host: string; port: number } => {
     const text = values.string(flag) ?? "";
     const parsed = parseHostPort(text.startsWith(":") ? `0.0.0.0${text}` : text);
@@ -61,54 +85,108 @@ function readOptions(values: Values, problems: string[]): EdgeRunOptions | undef
   });
   const location = values.string("location") ?? "";
   if (!/^[A-Za-z0-9-]{1,32}$/.test(location)) problems.push("--location must be letters, digits and hyphens");
-  const options = {
+  const asked = values.string("domain");
+  const domain = asked === undefined ? undefined : readDomain(asked);
+  if (asked !== undefined && domain === undefined) problems.push(`--domain "${asked}" must be ${DOMAIN_SHAPE}`);
+  const api = values.string("api-listen");
+  return {
+    stateDir: stateDirOf(values, host),
+    api:
+      api === undefined || api === "off"
+        ? undefined
+        : { ...address("api-listen"), optional: values.source("api-listen") === "default" },
     http: address("http-listen"),
     tunnel: address("tunnel-listen"),
     location,
-    domain: values.string("domain"),
+    domain,
     advertise: values.list("advertise"),
     trustedProxies,
     oncePerConnector: values.bool("once-per-connector"),
     quic: values.bool("quic"),
+    quickTunnels: values.bool("quick-tunnels"),
     graceMs: values.number("grace-period"),
+    tcpHost: values.string("tcp-listen"),
+    alerts: readAlerts(values, problems),
+    ...readPublicFlags(values, problems),
   };
-  return stateDir === undefined ? undefined : { stateDir, ...options };
 }
 
-async function serve(context: Context, options: EdgeRunOptions, log: Logger): Promise<number> {
-  const state = openStateDir(options.stateDir, systemClock.wallMs());
-  for (const made of state.created) log.info(`Made ${made}`);
-  const store = openSqliteStore(state.databasePath, state.sealingKey);
-  try {
-    const names = certificateNames(options);
-    const { certificate, renewed } = loadEdgeCertificate(state, names, systemClock.wallMs());
-    if (renewed) log.info("Made an edge certificate", { names: names.join(",") });
-    const renewCertificate = () => {
-      const current = loadEdgeCertificate(state, names, systemClock.wallMs());
-      return current.renewed ? current.certificate : undefined;
-    };
-    const edge = await startEdge(
-      { ...options, store, certificate, renewCertificate, resetKey: resetKey(state) },
-      { clock: systemClock, log },
-    );
-    saveAdvertised(state, advertised(options, edge.tunnelAddress));
-    const control = await startControl(state.dir, edge.registry, options, log);
-    log.info("Edge is ready", {
-      public: `http://${edge.publicAddress}`,
-      tunnel: edge.tunnelAddress,
-      protocols: edge.protocols.join(","),
-      ca: state.caPath,
-      tunnels: store.tunnels().length,
-    });
-    await stopped(context);
-    log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
-    await edge.close(options.graceMs);
-    await control?.close();
-    log.info("Edge stopped");
-    return EXIT.ok;
-  } finally {
-    store.close();
+function readAlerts(values: Values, problems: string[]): EdgeRunOptions["alerts"] {
+  const afterMs = values.number("alert-after");
+  const webhook = values.string("alert-webhook");
+  if (afterMs < MIN_ALERT_AFTER_MS) problems.push("--alert-after must be at least 1s");
+  if (webhook !== undefined && !(URL.canParse(webhook) && /^https?:$/.test(new URL(webhook).protocol))) {
+    problems.push("--alert-webhook must be a URL such as https://hooks.example.com/culvert");
   }
+  return { afterMs, webhook };
+}
+
+async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Promise<number> {
+  const { created, dir } = openStateDir(asked.stateDir, systemClock.wallMs());
+  for (const made of created) log.info(`Made ${made}`);
+  using stack = new DisposableStack();
+  stack.use(lockStateDir(dir));
+  // Read again: a restore may have ended before the lock was there.
+  const state = openStateDir(dir, systemClock.wallMs());
+  const options = { ...asked, domain: asked.domain ?? loadSettings(state.dir).domain };
+  if (options.quickTunnels && options.domain === undefined) {
+    throw new TunnelError("config.invalid", "--quick-tunnels needs --domain, below which their hostnames are");
+  }
+  const store = openSqliteStore(state.databasePath, state.sealingKey, systemClock, { busyTimeoutMs: BUSY_TIMEOUT_MS });
+  stack.defer(() => store.close());
+  const names = certificateNames(options);
+  const { certificate, renewed } = loadEdgeCertificate(state, names, systemClock.wallMs());
+  if (renewed) log.info("Made an edge certificate", { names: names.join(",") });
+  const renewCertificate = () => {
+    const current = loadEdgeCertificate(state, names, systemClock.wallMs());
+    return current.renewed ? current.certificate : undefined;
+  };
+  const edge = await startEdge(
+    {
+      ...options,
+      https: options.https && { ...options.https, internal: internalAuthority(options, state) },
+      store,
+      certificate,
+      renewCertificate,
+      resetKey: resetKey(state),
+      cookieKey: cookieKey(state),
+      webhookSecret: webhookSecret(state),
+      api: options.api && {
+        ...options.api,
+        certificate: isLoopback(options.api.host) ? undefined : certificate,
+        ca: state.authority.cert,
+        key: managementKey(state.sealingKey),
+      },
+      tunnelToken: (tunnel) =>
+        createTunnelToken(store, tunnel, { addresses: loadAdvertised(state), ca: state.authority.cert }),
+    },
+    { clock: systemClock, log },
+  );
+  saveAdvertised(state, advertised(options, edge.tunnelAddress));
+  const control = await startControl(state.dir, edge.registry, options, log);
+  log.info("Edge is ready", {
+    public: `http://${edge.publicAddress}`,
+    https: edge.httpsAddress && `https://${edge.httpsAddress}`,
+    metrics: edge.metricsAddress,
+    tunnel: edge.tunnelAddress,
+    api: edge.apiUrl,
+    protocols: edge.protocols.join(","),
+    ca: state.caPath,
+    tunnels: store.tunnels.find({ deleted: false }, { offset: 0, limit: 0 }).total,
+  });
+  stack.defer(context.onHangup?.(() => edge.reload()) ?? (() => {}));
+  await stopped(context);
+  log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
+  await edge.close(options.graceMs);
+  await control?.close();
+  log.info("Edge stopped");
+  return EXIT.ok;
+}
+
+/** What issues certificates to visitors, and for which names of the edge itself. */
+function internalAuthority(options: EdgeRunOptions, state: EdgeState): HttpsSideOptions["internal"] {
+  if (options.https?.internal !== true) return undefined;
+  return { authority: state.authority, own: options.domain === undefined ? [] : [options.domain] };
 }
 
 /** The edge serves without it. */
@@ -147,6 +225,10 @@ function advertised(options: EdgeRunOptions, bound: string): readonly string[] {
   if (parsed === undefined) throw new TunnelError("listen.failed", `Cannot read the bound address "${bound}"`);
   const host = options.domain ?? (isWildcard(options.tunnel.host) ? hostname() : undefined);
   return [host === undefined ? bound : `${host}:${parsed.port}`];
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\./.test(host);
 }
 
 function isWildcard(host: string): boolean {

@@ -5,17 +5,19 @@ import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
-import { newTunnelId } from "../core/ids.ts";
 import { createEdgeControl } from "../edge/control/client.ts";
 import type { EdgeControl, LocationCount } from "../edge/control/port.ts";
 import { type EdgeState, loadAdvertised, openStateDir } from "../edge/state-dir.ts";
-import type { Store } from "../edge/store/port.ts";
-import { openSqliteStore } from "../edge/store/sqlite.ts";
+import { newTunnel, routesTo } from "../edge/store/new-tunnel.ts";
+import { type HostnameRoute, type Store, type StoredTunnel, sameTarget } from "../edge/store/port.ts";
+import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { createTunnelToken } from "../edge/tunnel-token.ts";
 import { formatCreated, formatLocations, renderTunnelInfo } from "./active-connectors.ts";
 import { type Context, EXIT } from "./command.ts";
 import { ADVERTISE_FLAG, STATE_DIR_FLAG } from "./edge-flags.ts";
+import { stateDirOf } from "./edge-state.ts";
 import { reportError, reportFailure } from "./failure.ts";
+import { operator } from "./operator.ts";
 
 const SECRET_BYTES = 32;
 
@@ -23,6 +25,7 @@ export const EDGE_TUNNEL_FLAGS = [
   STATE_DIR_FLAG,
   ADVERTISE_FLAG,
   { name: "json", type: "bool", help: "Print JSON" },
+  { name: "all", aliases: ["a"], type: "bool", help: "Quick tunnels, too" },
 ] as const satisfies readonly Flag[];
 
 /** A hostname, or `*.` and one. */
@@ -38,17 +41,15 @@ export async function add(context: Context): Promise<number> {
   }
   if (bad !== undefined) return usage(context, "add", `"${bad}" is not a hostname (no scheme, port or path)`);
   return await withStore(context, "add", (store, values, state) => {
-    let tunnel = store.tunnelByName(name);
-    if (tunnel === undefined) {
-      tunnel = {
-        id: newTunnelId(),
-        name,
-        accountTag: randomBytes(16).toString("hex"),
-        createdAtMs: systemClock.wallMs(),
-      };
-      store.addTunnel(tunnel, randomBytes(SECRET_BYTES), normalised);
+    const nowMs = systemClock.wallMs();
+    const { tag } = store.accounts.own();
+    const known = store.tunnels.byName(tag, name);
+    const tunnel = known ?? newTunnel(name, tag, nowMs);
+    const routes = routesTo(store, tunnel, normalised, nowMs);
+    if (known === undefined) {
+      store.tunnels.add(tunnel, randomBytes(SECRET_BYTES), operator(), routes);
       context.note(`Added tunnel ${name} with id ${tunnel.id}`);
-    } else store.addHostnames(tunnel.id, normalised);
+    } else addHostnames(store, routes);
     const asked = values.list("advertise");
     const addresses = asked.length > 0 ? asked : loadAdvertised(state);
     if (addresses.length === 0) {
@@ -62,16 +63,46 @@ export async function add(context: Context): Promise<number> {
   });
 }
 
-/** `culvert edge tunnel list`: tunnels, their hostnames and, while the edge runs, where they are connected. */
+/** All or none, as far as nobody else routes at the same moment. */
+function addHostnames(store: Store, routes: readonly HostnameRoute[]): void {
+  const outcomes = routes.map((route) => ({ route, known: store.hostnames.get(route.hostname)?.target }));
+  for (const { route, known } of outcomes) {
+    if (known !== undefined && !sameTarget(known, route.target)) {
+      throw new TunnelError("store.conflict", `Cannot route "${route.hostname}": another ${known.kind} has it`);
+    }
+  }
+  for (const route of routes) store.hostnames.put(route, false, operator());
+}
+
+/** The living tunnels, by name. `all`: not only those of the edge's own account, but quick tunnels as well. */
+function livingTunnels(store: Store, all: boolean): readonly StoredTunnel[] {
+  const { items } = store.tunnels.find({
+    ...(all ? {} : { accountTag: store.accounts.own().tag }),
+    deleted: false,
+  });
+  return items.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/**
+ * `culvert edge tunnel list`: tunnels, their hostnames and, while the edge runs, where they are connected. With `--all` quick
+ * tunnels as well, and when each is over.
+ */
 export async function list(context: Context): Promise<number> {
   return await withStore(context, "list", async (store, values, { dir }) => {
-    const tunnels = store.tunnels();
+    const hostnamesOf = ({ id }: StoredTunnel): string[] =>
+      store.hostnames.find({ tunnelId: id }).items.map(({ hostname }) => hostname);
+    const all = values.bool("all");
+    const tunnels = livingTunnels(store, all);
     if (values.bool("json")) {
-      context.print(
-        JSON.stringify(
-          tunnels.map(({ createdAtMs, ...rest }) => ({ ...rest, createdAt: new Date(createdAtMs).toISOString() })),
-        ),
-      );
+      const shown = tunnels.map((tunnel) => {
+        const { id, name, accountTag, createdAtMs, expiresAtMs } = tunnel;
+        return {
+          ...{ id, name, accountTag, hostnames: hostnamesOf(tunnel) },
+          createdAt: new Date(createdAtMs).toISOString(),
+          ...(expiresAtMs === undefined ? {} : { expiresAt: new Date(expiresAtMs).toISOString() }),
+        };
+      });
+      context.print(JSON.stringify(shown));
       return;
     }
     if (tunnels.length === 0) {
@@ -79,11 +110,16 @@ export async function list(context: Context): Promise<number> {
       return;
     }
     const served = await whereServed(context, createEdgeControl(dir, { clock: systemClock }));
-    const rows = tunnels.map(({ id, name, createdAtMs, hostnames }) => [
-      ...[id, name, formatCreated(createdAtMs), formatLocations(served.get(id) ?? []), hostnames.join(", ")],
-    ]);
-    const table = [["ID", "NAME", "CREATED", "CONNECTIONS", "HOSTNAMES"], ...rows];
-    const widths = [0, 1, 2, 3].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
+    const rows = tunnels.map((tunnel) => {
+      const { id, name, createdAtMs, expiresAtMs } = tunnel;
+      const where = formatLocations(served.get(id) ?? []);
+      const ends = all ? [expiresAtMs === undefined ? "" : formatCreated(expiresAtMs)] : [];
+      return [id, name, formatCreated(createdAtMs), ...ends, where, hostnamesOf(tunnel).join(", ")];
+    });
+    const table = [["ID", "NAME", "CREATED", ...(all ? ["ENDS"] : []), "CONNECTIONS", "HOSTNAMES"], ...rows];
+    const widths = (table[0] ?? [])
+      .slice(0, -1)
+      .map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
     for (const row of table) context.print(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  "));
   });
 }
@@ -93,7 +129,7 @@ export async function info(context: Context): Promise<number> {
   const [asked, ...more] = context.positionals;
   if (asked === undefined || more.length > 0) return usage(context, "info", "Give one tunnel, by name or id");
   return await withStore(context, "info", async (store, values, { dir }) => {
-    const tunnels = store.tunnels();
+    const tunnels = [...livingTunnels(store, false), ...livingTunnels(store, true)];
     const tunnel = tunnels.find(({ id }) => id === asked.toLowerCase()) ?? tunnels.find(({ name }) => name === asked);
     if (tunnel === undefined) {
       throw new TunnelError(
@@ -134,9 +170,7 @@ async function withStore(
   work: (store: Store, values: Values, state: EdgeState) => void | Promise<void>,
 ): Promise<number> {
   const values = new Values(EDGE_TUNNEL_FLAGS, { args: context.args, env: context.host.env });
-  const dir = values.string("state-dir");
-  if (dir === undefined)
-    return usage(context, command, "Nothing says where the edge keeps its state: give --state-dir DIR");
+  const dir = stateDirOf(values, context.host);
   try {
     if (command !== "add" && isMissing(join(dir, "culvert.db"))) {
       throw new TunnelError(

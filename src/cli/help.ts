@@ -10,7 +10,9 @@ export function renderHelp(path: readonly Command[]): string {
   const command = path.at(-1) as Command;
   const name = commandName(path);
   const children = (command.children ?? []).filter((child) => child.hidden !== true);
-  const flags = path.flatMap((level) => level.flags ?? []).filter((flag) => flag.hidden !== true);
+  const known = path.flatMap((level) => level.flags ?? []).filter((flag) => flag.hidden !== true);
+  // A command may have a flag of its own under a name that a parent has too.
+  const flags = known.filter((flag, i) => known.findLastIndex((other) => other.name === flag.name) === i);
   const parts: string[] = [command.description ?? `${command.summary}.`];
   const lines = [
     ...(command.load === undefined ? [] : [`${name} [flags]${command.usage === undefined ? "" : ` ${command.usage}`}`]),
@@ -26,7 +28,7 @@ export function renderHelp(path: readonly Command[]): string {
       ),
     );
   }
-  if (flags.length > 0) parts.push(section("Flags", [...new Set(flags)].map(flagLine)));
+  if (flags.length > 0) parts.push(section("Flags", flags.map(flagLine)));
   if (children.length > 0) parts.push(`Run "${name} COMMAND --help" for more about a command.`);
   return parts.join("\n\n");
 }

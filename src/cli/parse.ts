@@ -36,7 +36,7 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
       const child = positionals.length === 0 ? command.children?.find((other) => other.name === word) : undefined;
       if (child !== undefined) path.push(child);
       else if (word === "help" && positionals.length === 0) helpAsked = true;
-      else if (command.load === undefined || helpAsked) return usage(unknownCommand(path, word));
+      else if (!takesWords(command) || helpAsked) return usage(unknownCommand(path, word));
       else positionals.push(word);
       if (positionals.length > 0 && command.passThrough === true) {
         positionals.push(...argv.slice(i + 1));
@@ -59,9 +59,19 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
     }
     args.set(flag.name, [...(args.get(flag.name) ?? []), value]);
   }
+  if (path.length === 1 && args.size > 0 && !helpAsked) path.push(...flagsAlone(root));
   const command = path.at(-1) as Command;
   if (command.load === undefined && !helpAsked && args.size > 0) return usage(missingCommand(path));
-  return command.load === undefined || helpAsked ? { kind: "help", path } : { kind: "run", path, args, positionals };
+  if (command.load === undefined || helpAsked) return { kind: "help", path };
+  if (positionals.length > 0 && command.usage === undefined && path.some(({ strict }) => strict === true)) {
+    return usage(`"${commandName(path)}" takes no arguments, but got "${positionals.join(" ")}"`);
+  }
+  return { kind: "run", path, args, positionals };
+}
+
+/** Whether a word behind the command may be anything but a command: with commands of its own only where it says which. */
+function takesWords({ load, children, usage }: Command): boolean {
+  return load !== undefined && (children === undefined || usage !== undefined);
 }
 
 /** `culvert tunnel run`. */
@@ -82,10 +92,14 @@ function unknownFlag(path: readonly Command[], name: string): string {
   return `Unknown flag --${name}${like === undefined ? "" : `: did you mean --${like}?`}`;
 }
 
-/** Flags without a command: what cloudflared takes for a quick tunnel. */
+/** Flags without any command are meant for `tunnel`, as with cloudflared. */
+function flagsAlone(root: Command): readonly Command[] {
+  return (root.children ?? []).filter(({ name }) => name === "tunnel");
+}
+
 function missingCommand(path: readonly Command[]): string {
   const children = (path.at(-1)?.children ?? []).map((child) => child.name).join(", ");
-  return `Name a command of "${commandName(path)}": ${children}. (Quick tunnels are not part of this release; "culvert up" shows a service of this machine)`;
+  return `Name a command of "${commandName(path)}": ${children}`;
 }
 
 function unknownCommand(path: readonly Command[], word: string): string {

@@ -1,5 +1,8 @@
 import { writeFileSync } from "node:fs";
+import { loadConfigFile } from "../config/file.ts";
 import { buildRunConfig, type Protocol, type RunConfig } from "../config/run-config.ts";
+import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
+import { Values } from "../config/values.ts";
 import { cloudflareAuthorities } from "../connector/cloudflare-authorities.ts";
 import { startConnector } from "../connector/connector.ts";
 import { createSystemDns } from "../connector/discovery/dns.ts";
@@ -9,7 +12,7 @@ import { LiveRoutes } from "../connector/live-routes.ts";
 import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
-import { newConnectorId } from "../core/ids.ts";
+import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
@@ -17,6 +20,7 @@ import { TRANSPORTS } from "../transport/index.ts";
 import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
+import { findTunnel, withApi } from "./management.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 
 /** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
@@ -24,7 +28,9 @@ const CLOUDFLARE_EDGE = { host: "region1.v2.argotunnel.com", port: 7844 } as con
 
 /** `culvert tunnel run`: serves a tunnel until it is told to stop. */
 export async function run(context: Context): Promise<number> {
-  const built = buildRunConfig(context.host, context.args, context.positionals);
+  const named = await nameToId(context);
+  if (typeof named === "number") return named;
+  const built = buildRunConfig(context.host, context.args, named);
   if (built.kind === "failed") {
     for (const warning of built.warnings) context.note(`culvert: warning: ${warning}`);
     return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel run" });
@@ -48,6 +54,31 @@ export async function run(context: Context): Promise<number> {
     }
     return reportError(context, error);
   }
+}
+
+/**
+ * The positional arguments, a tunnel's name replaced by its id, which its credentials are filed under. Only the API knows
+ * it; whoever gives credentials needs neither.
+ */
+async function nameToId(context: Context): Promise<readonly string[] | number> {
+  const file = loadConfigFile(context.host, context.args.get("config")?.at(-1));
+  const top = file.kind === "loaded" ? file.file : undefined;
+  const values = new Values(ALL_RUN_FLAGS, { args: context.args, env: context.host.env, file: top });
+  const given = ["token", "token-file", "credentials-file", "credentials-contents"];
+  const inFile = top?.top["tunnel"];
+  const name = context.positionals[0] ?? (typeof inFile === "string" ? inFile : undefined);
+  if (
+    name === undefined ||
+    parseTunnelId(name) !== undefined ||
+    given.some((flag) => values.string(flag) !== undefined)
+  ) {
+    return context.positionals;
+  }
+  let id: TunnelId | undefined;
+  const code = await withApi(context, "tunnel run", [], async ({ api }) => {
+    id = await findTunnel(api, name);
+  });
+  return id === undefined ? code : [id, ...context.positionals.slice(1)];
 }
 
 async function serve(

@@ -6,14 +6,17 @@ import { type Connector, startConnector } from "../connector/connector.ts";
 import { LiveRoutes } from "../connector/live-routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
-import { newConnectorId, newTunnelId } from "../core/ids.ts";
+import { newConnectorId } from "../core/ids.ts";
 import { createLogger, type Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
-import { createAuthority, createEdgeCertificate } from "../edge/certificates.ts";
+import { type CertifiedKey, createAuthority, createEdgeCertificate } from "../edge/certificates.ts";
 import { type Edge, startEdge } from "../edge/edge.ts";
+import type { HttpsSideOptions } from "../edge/public-side.ts";
 import { loadEdgeCertificate, openStateDir } from "../edge/state-dir.ts";
+import { lockStateDir } from "../edge/store/lock.ts";
+import { newTunnel, routesTo } from "../edge/store/new-tunnel.ts";
 import type { Store, StoredTunnel } from "../edge/store/port.ts";
-import { openSqliteStore } from "../edge/store/sqlite.ts";
+import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { singleRule } from "../ingress/rules.ts";
 import { parseService, type ServiceSpec } from "../ingress/service.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
@@ -21,6 +24,7 @@ import { http2 } from "../transport/http2/connector.ts";
 import { type Context, EXIT } from "./command.ts";
 import { UP_FLAGS } from "./edge-flags.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
+import { operator } from "./operator.ts";
 
 const CONNECTIONS = 4;
 const GRACE_MS = 5_000;
@@ -31,6 +35,8 @@ interface UpOptions {
   readonly hostnames: readonly string[];
   readonly port: number;
   readonly stateDir: string | undefined;
+  /** Serve HTTPS beside, with certificates of the authority in the state directory. */
+  readonly https: boolean;
   readonly json: boolean;
   /** Fetch the public URL when it is up. */
   readonly check: boolean;
@@ -75,18 +81,22 @@ function readOptions(values: Values, problems: string[]): UpOptions | undefined 
   const hostnames = named.length > 0 ? named : [helloWorld ? "hello.localhost" : "app.localhost"];
   const flags = {
     stateDir: values.string("state-dir"),
+    https: values.bool("tls-internal"),
     json: values.bool("json"),
     once: values.bool("once"),
     check: values.bool("check"),
   };
+  if (flags.https && flags.stateDir === undefined) {
+    problems.push("--tls-internal needs --state-dir DIR: browsers must be told to trust ca.pem there");
+  }
   return { service, hostnames, port, ...flags };
 }
 
 async function serve(context: Context, options: UpOptions, log: Logger): Promise<number> {
-  const { store, certificate, ca } = openState(options.stateDir);
+  using state = openState(options.stateDir);
+  const { store, certificate, ca } = state;
   const secret = randomBytes(32);
-  const tunnel = ensureTunnel(store, secret);
-  store.addHostnames(tunnel.id, options.hostnames);
+  const tunnel = ensureTunnel(store, secret, options.hostnames);
   const edge = await startEdge(
     {
       store,
@@ -96,18 +106,29 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
       location: "local",
       trustedProxies: [],
       quic: false,
+      https: options.https ? internalHttps(state.authority) : undefined,
     },
     { clock: systemClock, log },
   );
   try {
-    const connector = await connect(options, log, edge, tunnel, store.credentials(tunnel.id)?.secret ?? secret, ca);
+    const connector = await connect(
+      options,
+      log,
+      edge,
+      tunnel,
+      store.tunnels.credentials(tunnel.id)?.secret ?? secret,
+      ca,
+    );
     const gone = await Promise.race([
       connector.ready.then(() => undefined),
       connector.finished.then(() => "gone" as const),
     ]);
     if (gone !== undefined) throw new TunnelError("edge.refused", "The connector could not register with the edge");
     const port = parseHostPort(edge.publicAddress)?.port ?? 0;
-    const urls = options.hostnames.map((hostname) => `http://${hostname}:${port}`);
+    const httpsPort = parseHostPort(edge.httpsAddress ?? "")?.port;
+    const secure = httpsPort === undefined ? [] : options.hostnames.map((name) => `https://${name}:${httpsPort}`);
+    const urls = [...options.hostnames.map((hostname) => `http://${hostname}:${port}`), ...secure];
+    if (state.caPath !== undefined && options.https) context.note(`HTTPS is trusted where ${state.caPath} is`);
     const code = await show(context, options, urls, port);
     if (!options.once) await stopped(context);
     connector.stop();
@@ -115,32 +136,50 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
     return code;
   } finally {
     await edge.close(GRACE_MS);
-    store.close();
   }
 }
 
-function openState(dir: string | undefined): { store: Store; certificate: { cert: string; key: string }; ca: string } {
+/** On any free port; plain HTTP stays as it is, because it needs nobody's trust. */
+function internalHttps(authority: CertifiedKey): HttpsSideOptions {
+  return { host: "127.0.0.1", port: 0, pairs: [], dirs: [], internal: { authority, own: [] }, redirect: false };
+}
+
+interface UpState extends Disposable {
+  readonly store: Store;
+  readonly certificate: CertifiedKey;
+  readonly authority: CertifiedKey;
+  readonly ca: string;
+  /** Undefined in memory. */
+  readonly caPath?: string;
+}
+
+function openState(dir: string | undefined): UpState {
   const nowMs = systemClock.wallMs();
   if (dir === undefined) {
     const authority = createAuthority(nowMs);
     const certificate = createEdgeCertificate(authority, [], nowMs);
-    return { store: openSqliteStore(":memory:", randomBytes(32)), certificate, ca: authority.cert };
+    const store = openSqliteStore(":memory:", randomBytes(32));
+    return { store, certificate, authority, ca: authority.cert, [Symbol.dispose]: () => store.close() };
   }
   const state = openStateDir(dir, nowMs);
+  using opening = new DisposableStack();
+  opening.use(lockStateDir(state.dir));
+  const store = openSqliteStore(state.databasePath, state.sealingKey);
+  opening.defer(() => store.close());
   const { certificate } = loadEdgeCertificate(state, [], nowMs);
-  return { store: openSqliteStore(state.databasePath, state.sealingKey), certificate, ca: state.authority.cert };
+  const opened = opening.move();
+  const { authority, caPath } = state;
+  return { store, certificate, authority, ca: authority.cert, caPath, [Symbol.dispose]: () => opened.dispose() };
 }
 
-function ensureTunnel(store: Store, secret: Uint8Array): StoredTunnel {
-  const known = store.tunnelByName(TUNNEL_NAME);
-  if (known !== undefined) return known;
-  const tunnel = {
-    id: newTunnelId(),
-    name: TUNNEL_NAME,
-    accountTag: "0".repeat(32),
-    createdAtMs: systemClock.wallMs(),
-  };
-  store.addTunnel(tunnel, secret);
+function ensureTunnel(store: Store, secret: Uint8Array, hostnames: readonly string[]): StoredTunnel {
+  const actor = operator();
+  const accountTag = store.accounts.own().tag;
+  const known = store.tunnels.byName(accountTag, TUNNEL_NAME);
+  const tunnel = known ?? newTunnel(TUNNEL_NAME, accountTag, systemClock.wallMs());
+  const routes = routesTo(store, tunnel, hostnames, systemClock.wallMs());
+  if (known === undefined) store.tunnels.add(tunnel, secret, actor, routes);
+  else for (const route of routes) store.hostnames.put(route, false, actor);
   return tunnel;
 }
 

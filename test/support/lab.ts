@@ -13,13 +13,16 @@ export interface EdgeProcess {
   readonly publicPort: number;
   readonly tunnelPort: number;
   readonly caPath: string;
+  /** Where it serves HTTPS and metrics; 0 = it does not. */
+  readonly httpsPort: number;
+  readonly metricsPort: number;
 }
 
 /** `culvert edge run` on free ports, or on the ports of an earlier one. */
 export async function startEdgeProcess(
   stateDir: string,
   ports: { readonly publicPort?: number; readonly tunnelPort?: number } = {},
-  options?: ProcessOptions & { readonly command?: readonly string[] },
+  options?: ProcessOptions & { readonly command?: readonly string[]; readonly flags?: readonly string[] },
 ): Promise<EdgeProcess> {
   const child = startProcess(
     [
@@ -31,6 +34,7 @@ export async function startEdgeProcess(
         "--tunnel-listen",
         `127.0.0.1:${ports.tunnelPort ?? 0}`,
       ],
+      ...(options?.flags ?? []),
     ],
     options,
   );
@@ -44,7 +48,11 @@ export async function startEdgeProcess(
     const publicPort = field(/ public=http:\/\/127\.0\.0\.1:(\d+)/);
     const tunnelPort = field(/ tunnel=127\.0\.0\.1:(\d+)/);
     const caPath = field(/ ca=(\S+)/);
-    return { process: child, publicPort: Number(publicPort), tunnelPort: Number(tunnelPort), caPath };
+    return {
+      ...{ process: child, publicPort: Number(publicPort), tunnelPort: Number(tunnelPort), caPath },
+      httpsPort: Number(/ https=https:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? 0),
+      metricsPort: Number(/ metrics=127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? 0),
+    };
   } catch (error) {
     await child[Symbol.asyncDispose]();
     throw error;
@@ -175,15 +183,21 @@ export interface Lab extends AsyncDisposable {
 /** Edge, connector and origin: the whole way of a request, each in a process of its own (the origin in this one). */
 export async function startLab(
   kind: ConnectorKind,
-  options: { readonly gracePeriod?: string; readonly originPort?: number } = {},
+  options: {
+    readonly gracePeriod?: string;
+    readonly originPort?: number;
+    /** More flags of `edge run`. */
+    readonly edgeFlags?: readonly string[];
+    readonly hostnames?: readonly string[];
+  } = {},
 ): Promise<Lab> {
   await using stack = new AsyncDisposableStack();
   const dir = stack.use(makeTempDir());
   const stateDir = join(dir.path, "state");
   const origin = stack.use(await startOrigin());
-  const edge = await startEdgeProcess(stateDir);
+  const edge = await startEdgeProcess(stateDir, {}, { flags: options.edgeFlags ?? [] });
   stack.use(edge.process);
-  const token = await addTunnel(stateDir, "lab", [HOST]);
+  const token = await addTunnel(stateDir, "lab", options.hostnames ?? [HOST]);
   const url = `http://127.0.0.1:${options.originPort ?? origin.port}`;
   const { tunnelPort, caPath } = edge;
   const { gracePeriod } = options;

@@ -26,6 +26,10 @@ export const LAYERS: readonly { readonly name: string; readonly why: string }[] 
     why: "ops observes: nothing below a composition root may depend on, or be started by, what watches it",
   },
   { name: "service", why: "service renders and installs units: it must work where no tunnel was ever configured" },
+  {
+    name: "api-client",
+    why: "the API's client serves any command against any server: what runs here or at an edge is not its business",
+  },
   { name: "access", why: "the access client runs on a visitor's machine: it has neither a connector nor an edge" },
   { name: "edge", why: "the edge is built from options of its own: files, flags and environment are mapped by cli" },
   {
@@ -42,8 +46,11 @@ export const EDGE_LAYERS: readonly { readonly name: string; readonly why: string
   { name: "policy", why: "a policy is a pure decision: who may pass must be testable as a table" },
   { name: "store", why: "a store keeps values: a new backend must not have to know the traffic" },
   { name: "dispatcher", why: "the dispatcher finds a connection for a hostname: who asks does not matter to it" },
+  { name: "tls", why: "certificates are found by name: what is asked over them does not matter to whoever keeps them" },
   { name: "listener", why: "a listener serves one visitor: administration must not hang on public traffic" },
   { name: "control", why: "control tells commands on this machine who is connected: the edge must serve without it" },
+  { name: "quick", why: "quick tunnels are tunnels that end by themselves: nothing may depend on who asked for them" },
+  { name: "site", why: "the edge's own site is one more destination of visitors: the edge must serve without it" },
   { name: "api", why: "the API is one user of the edge among others: the edge must run without it" },
 ];
 
@@ -60,6 +67,7 @@ export const STRANGERS: readonly { readonly a: string; readonly b: string; reado
 export const PURE: readonly string[] = [
   ...["wire/", "ingress/", "edge/policy/", "supervisor/plan.ts", "supervisor/addresses.ts", "supervisor/transports.ts"],
   ...["connector/discovery/regions.ts", "connector/discovery/service.ts"],
+  "edge/dispatcher/balancers/steering.ts",
 ];
 export const WHY_PURE =
   "pure modules are tested as tables, fuzzed, and run on every runtime: they get time and bytes handed in";

@@ -3,15 +3,16 @@ import { readFileSync } from "node:fs";
 import { type Connector, startConnector } from "../../src/connector/connector.ts";
 import { LiveRoutes } from "../../src/connector/live-routes.ts";
 import { systemClock, systemRandom } from "../../src/core/clock.ts";
-import { newConnectorId, newTunnelId } from "../../src/core/ids.ts";
+import { newConnectorId } from "../../src/core/ids.ts";
 import { createLogger, type Logger } from "../../src/core/log.ts";
 import { createAuthority, createEdgeCertificate } from "../../src/edge/certificates.ts";
 import { type Edge, startEdge } from "../../src/edge/edge.ts";
-import { openSqliteStore } from "../../src/edge/store/sqlite.ts";
+import { openSqliteStore } from "../../src/edge/store/sqlite/index.ts";
 import { type IngressRules, singleRule } from "../../src/ingress/rules.ts";
 import type { ProxySettings } from "../../src/net/proxy-settings.ts";
 import { http2 } from "../../src/transport/http2/connector.ts";
 import type { Transport } from "../../src/transport/port.ts";
+import { storeTunnel } from "./stored.ts";
 
 export const HOSTNAME = "app.example.test";
 
@@ -50,10 +51,8 @@ export async function startWholePath(): Promise<WholePath> {
   });
   const authority = createAuthority(Date.now());
   const store = openSqliteStore(":memory:", randomBytes(32));
-  const tunnel = { id: newTunnelId(), name: "test", accountTag: "a".repeat(32), createdAtMs: 0 };
   const tunnelSecret = randomBytes(32);
-  store.addTunnel(tunnel, tunnelSecret);
-  store.addHostnames(tunnel.id, [HOSTNAME]);
+  const tunnel = storeTunnel(store, "test", { hostnames: [HOSTNAME], secret: tunnelSecret });
   const certificate = createEdgeCertificate(authority, [], Date.now());
   const start = (httpPort: number, tunnelPort: number): Promise<Edge> =>
     startEdge(

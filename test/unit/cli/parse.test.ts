@@ -44,6 +44,20 @@ describe("flags are taken wherever cloudflared takes them", () => {
   });
 });
 
+test.each([
+  "edge status bogus",
+  "edge run bogus",
+  "edge init bogus --domain a.test",
+  "edge token list bogus",
+  "edge tunnel list -- bogus",
+  "edge lb list bogus",
+  "edge route tcp list bogus",
+  "up bogus",
+])("%s: arguments that nobody asks for are refused", (line) => {
+  const [command] = /^[a-z ]+?(?= (-- )?bogus)/.exec(line) ?? [];
+  expect(messageOf(line)).toBe(`"culvert ${command}" takes no arguments, but got "bogus"`);
+});
+
 describe("a value", () => {
   test("may stand behind = with anything in it", () => {
     expect(run("tunnel run --tag a=b=c --url=http://h/?x=--y").args).toEqual({
@@ -121,7 +135,7 @@ describe("help", () => {
     { line: "--help", of: "culvert" },
     { line: "help", of: "culvert" },
     { line: "help tunnel run", of: "culvert tunnel run" },
-    { line: "tunnel", of: "culvert tunnel" },
+    { line: "edge", of: "culvert edge" },
     { line: "tunnel -h", of: "culvert tunnel" },
     { line: "tunnel help", of: "culvert tunnel" },
     { line: "tunnel help run", of: "culvert tunnel run" },

@@ -1,0 +1,78 @@
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { Flag } from "../config/flags.ts";
+import { expandHome, type Host } from "../config/host.ts";
+import { Values } from "../config/values.ts";
+import { systemClock } from "../core/clock.ts";
+import { systemCode, TunnelError } from "../core/errors.ts";
+import { refuseHalfRestored } from "../edge/restore-journal.ts";
+import { type EdgeState, openStateDir } from "../edge/state-dir.ts";
+import type { Store } from "../edge/store/port.ts";
+import { openSqliteStore } from "../edge/store/sqlite/index.ts";
+import { type Context, EXIT } from "./command.ts";
+import { reportError, reportFailure } from "./failure.ts";
+import { UsageError } from "./management.ts";
+
+/** What a command of the edge's owner works with. */
+export interface EdgeWork {
+  readonly store: Store;
+  readonly state: EdgeState;
+  readonly values: Values;
+  readonly context: Context;
+}
+
+/** Where the edge keeps its state: `--state-dir`, else the usual place of the system or of the user. */
+export function stateDirOf(values: Values, host: Host, isRoot = process.getuid?.() === 0): string {
+  const asked = values.string("state-dir");
+  if (asked !== undefined) return expandHome(host, asked);
+  if (host.platform === "win32") return `${host.env["ProgramData"] ?? "C:\\ProgramData"}\\culvert`;
+  if (isRoot) return "/var/lib/culvert";
+  return `${host.env["XDG_STATE_HOME"] ?? `${host.homeDir}/.local/state`}/culvert`;
+}
+
+/**
+ * Opens the edge's state for a command of its owner, whether the edge runs or not, and turns what is thrown into lines
+ * and exit codes. `command`: its name behind `culvert`. `make`: an edge that is not there yet is made.
+ */
+export async function withEdgeState(
+  context: Context,
+  command: string,
+  flags: readonly Flag[],
+  options: { readonly make: boolean },
+  work: (edge: EdgeWork) => void | Promise<void>,
+): Promise<number> {
+  const values = new Values(flags, { args: context.args, env: context.host.env });
+  const problems = values.issues.map((issue) => issue.message);
+  if (problems.length > 0) return reportFailure(context, problems, { usage: true, command: `culvert ${command}` });
+  try {
+    const dir = stateDirOf(values, context.host);
+    refuseHalfRestored(dir);
+    if (!options.make && isMissing(join(dir, "culvert.db"))) {
+      throw new TunnelError(
+        "store.missing",
+        `There is no edge in "${dir}": make one with culvert edge init --state-dir ${dir}, or name its place with --state-dir`,
+      );
+    }
+    const state = openStateDir(dir, systemClock.wallMs());
+    const store = openSqliteStore(state.databasePath, state.sealingKey);
+    try {
+      await work({ store, state, values, context });
+    } finally {
+      store.close();
+    }
+    return EXIT.ok;
+  } catch (error) {
+    if (!(error instanceof UsageError)) return reportError(context, error);
+    return reportFailure(context, [error.message], { usage: true, command: `culvert ${command}` });
+  }
+}
+
+/** A file that is there and out of reach is not missing: opening it says why. */
+function isMissing(path: string): boolean {
+  try {
+    statSync(path);
+    return false;
+  } catch (error) {
+    return systemCode(error) === "ENOENT";
+  }
+}
