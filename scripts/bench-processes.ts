@@ -71,7 +71,9 @@ async function runEdge(
   state: string,
   listen: { readonly public: string; readonly tunnel: string },
 ): Promise<Pick<EdgeUnderTest, "process" | "publicPort" | "tunnelAddress">> {
-  const listening = ["--http-listen", listen.public, "--tunnel-listen", listen.tunnel];
+  const own = ["--http-listen", listen.public, "--tunnel-listen", listen.tunnel, "--api-listen", "off"];
+  // All visitors of a bench come from one address.
+  const listening = [...own, "--limit", "connections-per-ip=50000"];
   const edge = processes.start([culvert, "edge", "run", "--state-dir", state, ...listening]);
   const line = await lineWith(edge, "Edge is ready");
   return {
@@ -166,6 +168,15 @@ async function until(what: string, condition: () => Promise<boolean>): Promise<v
     if (performance.now() > giveUpAt) throw new Error(`Waited ${DEADLINE_MS / 1000} s in vain: ${what}`);
     await Bun.sleep(50);
   }
+}
+
+/** Waits for somebody who takes connections on this port of loopback. */
+export async function untilListening(port: number): Promise<void> {
+  await until(`a listener on port ${port}`, async () => {
+    const socket = await Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {} } });
+    socket.end();
+    return true;
+  });
 }
 
 function freePort(): number {
