@@ -232,7 +232,10 @@ export const ROOT: Command = {
     {
       name: "version",
       summary: "Print the version",
-      flags: [{ name: "short", aliases: ["s"], type: "bool", help: "Only the number" }],
+      flags: [
+        { name: "short", aliases: ["s"], type: "bool", help: "Only the number" },
+        { name: "licenses", type: "bool", help: "Print the licences of what is in this program" },
+      ],
       load: async () => await import("./version.ts"),
     },
   ],

@@ -26,6 +26,7 @@ export const LAYERS: readonly { readonly name: string; readonly why: string }[] 
     why: "ops observes: nothing below a composition root may depend on, or be started by, what watches it",
   },
   { name: "service", why: "service renders and installs units: it must work where no tunnel was ever configured" },
+  { name: "update", why: "an update replaces a file: it must work where nothing was configured and nothing runs" },
   { name: "access", why: "the access client runs on a visitor's machine: it has neither a connector nor an edge" },
   { name: "edge", why: "the edge is built from options of its own: files, flags and environment are mapped by cli" },
   {
