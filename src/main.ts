@@ -47,6 +47,15 @@ function onHangup(listener: () => void): () => void {
   return () => process.off("SIGHUP", onSignal);
 }
 
+/** An account that a service manager made for this run may have no home, and no entry where homes are looked up. */
+function findHome(): string {
+  try {
+    return homedir();
+  } catch {
+    return "/";
+  }
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   const parsed = parseArguments(ROOT, argv);
   switch (parsed.kind) {
@@ -66,7 +75,7 @@ async function main(argv: readonly string[]): Promise<number> {
         positionals: parsed.positionals,
         host: {
           env: process.env,
-          homeDir: homedir(),
+          homeDir: findHome(),
           platform: process.platform,
           readFile: (path) => readFileSync(path, "utf8"),
           exists: existsSync,

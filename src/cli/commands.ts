@@ -12,6 +12,13 @@ import {
 import type { Command } from "./command.ts";
 import { ADVERTISE_FLAG, EDGE_RUN_FLAGS, STATE_DIR_FLAG, UP_FLAGS } from "./edge-flags.ts";
 import { VALIDATE_FLAGS } from "./ingress-flags.ts";
+import {
+  SERVICE_INSTALL_FLAGS,
+  SERVICE_LOGS_FLAGS,
+  SERVICE_RESTART_FLAGS,
+  SERVICE_STATUS_FLAGS,
+  SERVICE_UNINSTALL_FLAGS,
+} from "./service-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -206,6 +213,57 @@ const access: Command = {
   ],
 };
 
+const service: Command = {
+  name: "service",
+  summary: "Install a tunnel or an edge as a service of this machine",
+  children: [
+    {
+      name: "install",
+      summary: "Install and start the service; again = mend or change it",
+      usage: "[TOKEN]",
+      description:
+        "Installs a tunnel, or with --edge an edge, as a service that starts with the machine: for systemd, OpenRC, System V, launchd, FreeBSD's rc or Windows. The token is kept in a file that only the service can read. With --edge the flags of 'culvert edge run' are taken too. Without root, systemd and launchd run it for this account alone.",
+      examples: [
+        "culvert service install TOKEN",
+        "culvert service install --token-file token.txt --name web",
+        "culvert service install --config config.yml --dry-run",
+        "culvert service install --migrate",
+        "culvert service install --edge --domain edge.example.com --http-listen 0.0.0.0:80",
+      ],
+      flags: SERVICE_INSTALL_FLAGS,
+      load: async () => await import("./service-install.ts"),
+    },
+    {
+      name: "uninstall",
+      summary: "Stop the service and remove it; configuration and secrets stay",
+      examples: ["culvert service uninstall", "culvert service uninstall --name web --purge"],
+      flags: SERVICE_UNINSTALL_FLAGS,
+      load: async () => await import("./service-uninstall.ts"),
+    },
+    {
+      name: "status",
+      summary: "Say whether the service runs and is connected; exit code 0, 3 = stopped, 4 = not installed",
+      examples: ["culvert service status", "culvert service status --edge --json"],
+      flags: SERVICE_STATUS_FLAGS,
+      load: async () => ({ run: (await import("./service-status.ts")).status }),
+    },
+    {
+      name: "restart",
+      summary: "Start the service anew",
+      examples: ["culvert service restart"],
+      flags: SERVICE_RESTART_FLAGS,
+      load: async () => ({ run: (await import("./service-status.ts")).restart }),
+    },
+    {
+      name: "logs",
+      summary: "Show what the service logged",
+      examples: ["culvert service logs --follow", "culvert service logs --name web --lines 20"],
+      flags: SERVICE_LOGS_FLAGS,
+      load: async () => ({ run: (await import("./service-status.ts")).logs }),
+    },
+  ],
+};
+
 /** Every command there is. */
 export const ROOT: Command = {
   name: "culvert",
@@ -227,6 +285,7 @@ export const ROOT: Command = {
     tunnel,
     edge,
     access,
+    service,
     // cloudflared's other name for it.
     { ...access, name: "forward", hidden: true },
     {

@@ -13,6 +13,7 @@ import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import { type Context, EXIT } from "./command.ts";
 import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
+import { startNotifier } from "./service-notify.ts";
 
 interface EdgeRunOptions {
   readonly stateDir: string;
@@ -100,10 +101,14 @@ async function serve(context: Context, options: EdgeRunOptions, log: Logger): Pr
       ca: state.caPath,
       tunnels: store.tunnels().length,
     });
+    const notifier = await startNotifier(context.host.env, log);
+    notifier.ready(`Visitors on ${edge.publicAddress}, connectors on ${edge.tunnelAddress}`);
     await stopped(context);
+    notifier.stopping();
     log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
     await edge.close(options.graceMs);
     await control?.close();
+    notifier.close();
     log.info("Edge stopped");
     return EXIT.ok;
   } finally {

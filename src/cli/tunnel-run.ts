@@ -17,6 +17,7 @@ import { TRANSPORTS } from "../transport/index.ts";
 import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
+import { startNotifier } from "./service-notify.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 
 /** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
@@ -91,6 +92,7 @@ async function serve(
     dns: createSystemDns(),
     isProxied,
   });
+  const notifier = await startNotifier(context.host.env, log);
   if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
   const starting = startConnector(
     {
@@ -116,17 +118,20 @@ async function serve(
       metrics: config.metrics,
       version: VERSION,
       flags: config.settings,
+      onConnections: (count) => notifier.connections(count),
       platform: process.platform,
       arch: process.arch,
     },
     { clock: systemClock, random: systemRandom, log },
   );
-  const stopReloading = reloadOnChange(context, config, { connector: starting, clock: systemClock, log, setLogLevel });
+  const deps = { connector: starting, clock: systemClock, log, setLogLevel, onReload: () => notifier.reloading() };
+  const stopReloading = reloadOnChange(context, config, deps);
   let end: SlotEnd | undefined;
   try {
     const connector = await starting;
     context.stop.addEventListener("abort", () => {
       log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
+      notifier.stopping();
       connector.stop();
     });
     if (context.stop.aborted) connector.stop();
@@ -135,6 +140,7 @@ async function serve(
     end = await connector.finished;
   } finally {
     stopReloading();
+    notifier.close();
   }
   if (end === undefined) return EXIT.ok;
   context.note(`culvert: ${explain(end)}`);

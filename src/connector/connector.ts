@@ -60,6 +60,8 @@ export interface ConnectorOptions {
   readonly version: string;
   /** Flags that somebody set, of which an edge is told some. @default none */
   readonly flags?: readonly SetFlag[];
+  /** Told how many connections are registered, at each change. @default nobody is */
+  readonly onConnections?: (count: number) => void;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -176,6 +178,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
           tellProtocol(protocol);
           live.set(connIndex, (live.get(connIndex) ?? 0) + 1);
           metrics.registered(connIndex, location);
+          options.onConnections?.(live.size);
           ready.resolve();
         },
         unregistered: (connIndex) => {
@@ -185,6 +188,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
             return;
           }
           live.delete(connIndex);
+          options.onConnections?.(live.size);
           metrics.unregistered(connIndex);
         },
         registrationFailed: (error) => metrics.registrationFailed(error),

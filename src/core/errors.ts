@@ -45,7 +45,11 @@ export type ErrorCode =
   | "channel.lost"
   | "channel.reset"
   | "config.invalid"
-  | "store.failed";
+  | "store.failed"
+  // Getting and trying a new version of this program.
+  | "update.failed"
+  // Installing or asking a service of this machine.
+  | "service.failed";
 
 /**
  * What the caller may do about it.

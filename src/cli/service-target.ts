@@ -1,0 +1,116 @@
+import { existsSync } from "node:fs";
+import type { Flag } from "../config/flags.ts";
+import { Values } from "../config/values.ts";
+import { systemClock } from "../core/clock.ts";
+import { detectInit } from "../service/detect.ts";
+import { freebsd } from "../service/freebsd.ts";
+import { INIT_KINDS, type InitKind, type InitSystem, type ServiceState } from "../service/init.ts";
+import { createLaunchd } from "../service/launchd.ts";
+import { type Layout, layoutOf, nameProblem, type Role, type ServiceSpec } from "../service/layout.ts";
+import { type Machine, thisMachine } from "../service/machine.ts";
+import { openrc } from "../service/openrc.ts";
+import { createSystemd, parseSystemdVersion } from "../service/systemd.ts";
+import { sysv } from "../service/sysv.ts";
+import type { Context } from "./command.ts";
+import { reportFailure } from "./failure.ts";
+
+/** A newer systemd than any rule here asks for; stands for one that cannot be asked. */
+const RECENT_SYSTEMD = 999;
+
+/** The service a command is about, and who looks after it. */
+export interface Target {
+  readonly init: InitSystem;
+  readonly spec: ServiceSpec;
+  readonly layout: Layout;
+  readonly machine: Machine;
+  readonly values: Values;
+}
+
+/** Reads the flags that all service commands share; gives an exit code when they are wrong. */
+export async function findTarget(
+  context: Context,
+  flags: readonly Flag[],
+  command: string,
+): Promise<Target | { readonly code: number }> {
+  const values = new Values(flags, { args: context.args, env: {} });
+  const usage = (problem: string): { code: number } => ({
+    code: reportFailure(context, [problem], { usage: true, command }),
+  });
+  const [issue] = values.issues;
+  if (issue !== undefined) return usage(issue.message);
+  const name = values.string("name");
+  const problem = name === undefined ? undefined : nameProblem(name);
+  if (problem !== undefined) return usage(problem);
+  const role: Role = values.bool("edge") ? "edge" : "connector";
+  if (role === "edge" && name !== undefined) return usage("--name is for tunnels: one machine has one edge service");
+  const { platform } = context.host;
+  const asked = values.string("init");
+  const kind = asked ?? detectInit({ platform, exists: context.host.exists });
+  const known = INIT_KINDS.find((each) => each === kind);
+  if (known === undefined) {
+    return usage(
+      asked === undefined
+        ? `Cannot tell how services are started on this ${platform} machine: say so with --init`
+        : `--init must be one of ${INIT_KINDS.join(", ")}`,
+    );
+  }
+  const uid = process.getuid?.() ?? 0;
+  const ownScope = uid !== 0 && (known === "systemd" || known === "launchd");
+  const spec: ServiceSpec = {
+    role,
+    name,
+    scope: ownScope ? { kind: "user", home: context.host.homeDir } : { kind: "system" },
+    program: programOf(),
+    user: values.string("user"),
+  };
+  const init = await createInit(known, uid);
+  if (typeof init === "string") return { code: reportFailure(context, [init], { usage: false, command }) };
+  return { init, spec, layout: layoutOf(spec, init.family), machine: thisMachine, values };
+}
+
+async function createInit(kind: InitKind, uid: number): Promise<InitSystem | string> {
+  switch (kind) {
+    case "systemd": {
+      const { code, stdout } = await thisMachine.run(["systemctl", "--version"]);
+      return createSystemd(code === 0 ? parseSystemdVersion(stdout) : RECENT_SYSTEMD);
+    }
+    case "openrc":
+      return openrc;
+    case "sysv":
+      return sysv;
+    case "launchd":
+      return createLaunchd(uid);
+    case "freebsd":
+      return freebsd;
+    case "windows":
+      return "Windows services are not part of this build";
+  }
+}
+
+/** The state now; what cannot be asked is not installed. */
+export async function stateOf({ init, spec, machine }: Target): Promise<ServiceState> {
+  const outcome = await machine.run(init.state.ask(spec));
+  return init.state.read(outcome, spec);
+}
+
+/** Asks until the state is as wanted, or the time is over: the last state then. */
+export async function awaitState(
+  target: Target,
+  ms: number,
+  stop: AbortSignal,
+  wanted: (state: ServiceState) => boolean,
+): Promise<ServiceState> {
+  const endMs = systemClock.nowMs() + ms;
+  for (;;) {
+    const state = await stateOf(target);
+    if (wanted(state) || systemClock.nowMs() >= endMs || stop.aborted) return state;
+    await new Promise<void>((resolve) => systemClock.after(200, resolve));
+  }
+}
+
+/** How this very program is called: the compiled binary alone, or a runtime and the source. */
+function programOf(): readonly string[] {
+  const script = process.argv[1] ?? "";
+  const compiled = /^(\/\$bunfs\/|[A-Z]:[\\/]~BUN[\\/])/i.test(script) || !existsSync(script);
+  return compiled ? [process.execPath] : [process.execPath, script];
+}
