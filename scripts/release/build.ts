@@ -5,24 +5,16 @@ import { createHash } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import {
-  binaryComment,
-  type Manifest,
-  manifestComment,
-  manifestName,
-  NEWEST_MANIFEST,
-} from "../../src/update/manifest.ts";
-import { minisignDigest, signMinisign } from "../../src/update/signature.ts";
+import type { ReleaseFile } from "../../src/update/manifest.ts";
 import {
   encodeMinisignPublicKey,
   type MinisignSecretKey,
-  minisignKeyName,
   parseMinisignPublicKey,
   parseMinisignSecretKey,
 } from "../../src/wire/minisign.ts";
 import { type Compiled, type CompileOptions, compile, measureStart } from "./compile.ts";
-import { LICENSES_FILE } from "./licenses.ts";
 import { ROOT } from "./npm-packages.ts";
+import { publish } from "./publish.ts";
 import { renderSbom } from "./sbom.ts";
 import { binaryName, findTarget, nativeTarget, TARGETS, type Target } from "./targets.ts";
 
@@ -64,7 +56,7 @@ function main(): number {
   mkdirSync(out, { recursive: true });
   const targets = chosenTargets(values.all === true, values.target ?? []);
   const { files, failed } = buildAll(targets, out, options);
-  if (files.length > 0) publish(files, { out, options, secret });
+  if (files.length > 0) publish(files, { out, version, date: options.date, secret });
   for (const { target, reason } of failed) console.error(`error: ${target.name} was not built: ${reason}`);
   if (values.all !== true && values.target === undefined && failed.length === 0) {
     replaceLink(join(out, binaryName(version, targets[0]?.name ?? "")), join(out, "culvert"));
@@ -87,15 +79,8 @@ function chosenTargets(all: boolean, names: readonly string[]): readonly Target[
   return [...new Set(targets)];
 }
 
-interface Built {
-  readonly target: string;
-  readonly name: string;
-  readonly sizeBytes: number;
-  readonly sha256: string;
-}
-
 function buildAll(targets: readonly Target[], out: string, options: CompileOptions) {
-  const files: Built[] = [];
+  const files: ReleaseFile[] = [];
   const failed: { readonly target: Target; readonly reason: string }[] = [];
   for (const target of targets) {
     try {
@@ -113,7 +98,12 @@ function buildAll(targets: readonly Target[], out: string, options: CompileOptio
 }
 
 /** Puts a binary into its place, with its SBOM, and says what came out. */
-function finish(target: Target, compiled: Compiled, out: string, { version, date }: CompileOptions): readonly Built[] {
+function finish(
+  target: Target,
+  compiled: Compiled,
+  out: string,
+  { version, date }: CompileOptions,
+): readonly ReleaseFile[] {
   const content = readFileSync(compiled.path);
   const sha256 = createHash("sha256").update(content).digest("hex");
   const path = join(out, binaryName(version, target.name));
@@ -127,42 +117,6 @@ function finish(target: Target, compiled: Compiled, out: string, { version, date
   return [target.name, ...target.twins].map((name) => ({
     ...{ target: name, name: binaryName(version, name), sizeBytes: content.length, sha256 },
   }));
-}
-
-/** Sums, manifest, licences and signatures beside the binaries. */
-function publish(
-  files: readonly Built[],
-  { out, options, secret }: { out: string; options: CompileOptions; secret: MinisignSecretKey | undefined },
-): void {
-  const { version, date } = options;
-  const manifest: Manifest = { format: 1, version, date, files };
-  const manifestText = `${JSON.stringify(manifest, undefined, 2)}\n`;
-  const licenses = `culvert-${version}-licenses.txt`;
-  writeFileSync(join(out, licenses), readFileSync(LICENSES_FILE));
-  for (const name of [manifestName(version), NEWEST_MANIFEST]) writeFileSync(join(out, name), manifestText);
-  const listed = files
-    .filter(({ target }) => findTarget(target)?.name === target)
-    .map(({ target }) => `culvert-${version}-${target}.cdx.json`);
-  const summed = [...files.map(({ name }) => name), ...listed, licenses, manifestName(version)];
-  const sums = summed.sort().map((name) => `${sha256Of(join(out, name))}  ${name}\n`);
-  writeFileSync(join(out, "SHA256SUMS"), sums.join(""));
-  const comments = new Map([
-    ...files.map(({ name, target }) => [name, binaryComment(version, target)] as const),
-    [manifestName(version), manifestComment(version)],
-    [NEWEST_MANIFEST, manifestComment(version)],
-    ["SHA256SUMS", `culvert ${version} sums`],
-  ]);
-  for (const [name, trusted] of comments) {
-    const signature = join(out, `${name}.minisig`);
-    // One of an earlier build would not fit.
-    rmSync(signature, { force: true });
-    if (secret === undefined) continue;
-    const untrusted = `signature of culvert with minisign key ${minisignKeyName(secret.id)}`;
-    writeFileSync(
-      signature,
-      signMinisign(secret, minisignDigest(readFileSync(join(out, name))), { trusted, untrusted }),
-    );
-  }
 }
 
 /** Only this machine's binary: what the tests and scripts/start need, quickly. */
@@ -198,10 +152,6 @@ function buildDate(): string {
   const given = process.env["SOURCE_DATE_EPOCH"];
   const seconds = Number(given ?? execFileSync("git", ["log", "-1", "--format=%ct"], { cwd: ROOT, encoding: "utf8" }));
   return `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
-}
-
-function sha256Of(path: string): string {
-  return createHash("sha256").update(readFileSync(path)).digest("hex");
 }
 
 /** Another name of a file, in place of whatever had it. */

@@ -19,6 +19,7 @@ import {
   SERVICE_STATUS_FLAGS,
   SERVICE_UNINSTALL_FLAGS,
 } from "./service-flags.ts";
+import { UPDATE_FLAGS } from "./update-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -288,6 +289,21 @@ export const ROOT: Command = {
     service,
     // cloudflared's other name for it.
     { ...access, name: "forward", hidden: true },
+    {
+      name: "update",
+      summary:
+        "Replace this program by a newer version, or go back; exit code 11 = done, 0 = nothing to do, 10 = failed",
+      description:
+        "Replaces this program by another version of itself, once it is verified and has been seen to start. Nothing is looked for unless you name a place. The version before is kept beside it. What runs goes on as it is until it is restarted.",
+      examples: [
+        "culvert update --from https://downloads.example.com/culvert",
+        "culvert update --check --from /mnt/releases",
+        "culvert update --from ./culvert-0.2.0-linux-x64 --update-key release.pub",
+        "culvert update --rollback",
+      ],
+      flags: UPDATE_FLAGS,
+      load: async () => await import("./update.ts"),
+    },
     {
       name: "version",
       summary: "Print the version",
