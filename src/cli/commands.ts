@@ -16,6 +16,7 @@ import {
   SERVICE_INSTALL_FLAGS,
   SERVICE_LOGS_FLAGS,
   SERVICE_RESTART_FLAGS,
+  SERVICE_RUN_FLAGS,
   SERVICE_STATUS_FLAGS,
   SERVICE_UNINSTALL_FLAGS,
 } from "./service-flags.ts";
@@ -254,6 +255,13 @@ const service: Command = {
       examples: ["culvert service restart"],
       flags: SERVICE_RESTART_FLAGS,
       load: async () => ({ run: (await import("./service-status.ts")).restart }),
+    },
+    {
+      name: "run",
+      summary: "What Windows' service manager starts",
+      hidden: true,
+      flags: SERVICE_RUN_FLAGS,
+      load: async () => await import("./service-run.ts"),
     },
     {
       name: "logs",

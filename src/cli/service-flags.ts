@@ -78,6 +78,8 @@ export const SERVICE_STATUS_FLAGS: readonly Flag[] = [...COMMON, { name: "json",
 
 export const SERVICE_RESTART_FLAGS: readonly Flag[] = COMMON;
 
+export const SERVICE_RUN_FLAGS: readonly Flag[] = [NAME_FLAG, EDGE_FLAG];
+
 export const SERVICE_LOGS_FLAGS: readonly Flag[] = [
   ...COMMON,
   { name: "follow", aliases: ["f"], type: "bool", help: "Go on with what comes" },

@@ -90,6 +90,7 @@ interface Service {
 }
 
 function findService(host: Host): Found<Service> {
+  if (host.platform === "win32") return fail("--migrate does not read services of Windows: give the token itself");
   const unit = CLOUDFLARED.unitPaths.find((path) => host.exists(path));
   if (unit !== undefined && host.exists("/run/systemd/system")) {
     return readService(host, unit, readUnit, [

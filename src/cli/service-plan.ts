@@ -50,11 +50,11 @@ export function planConnector(place: Place, wanted: Wanted): Found<readonly Step
   return {
     ok: true,
     value: [
-      ...accountFirst(init.install(spec)),
+      ...init.prepare(spec),
       ...layout.dirs.map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
       { kind: "file", path: layout.tokenFile, content: `${identity.token}\n`, mode: TOKEN_MODE, owner, secret: true },
       config.value,
-      ...accountLast(init.install(spec)),
+      ...init.install(spec),
     ],
   };
 }
@@ -83,10 +83,10 @@ export function planEdge(place: Place, values: Values): Found<readonly Step[]> {
   return {
     ok: true,
     value: [
-      ...accountFirst(init.install(spec)),
+      ...init.prepare(spec),
       ...layout.dirs.map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
       { kind: "file", path: layout.envFile, content, mode: 0o644 },
-      ...accountLast(init.install(spec)),
+      ...init.install(spec),
     ],
   };
 }
@@ -170,6 +170,9 @@ function skeleton(path: string): string {
 /** The program must be where its service can read it. */
 function programProblem({ init, spec }: Place): string | undefined {
   const [path = ""] = spec.program;
+  if (init.family === "windows" && /^[a-z]:\\users\\/i.test(path)) {
+    return `A service cannot run ${path}, a file of one user: move it to "C:\\Program Files\\culvert" first`;
+  }
   if (spec.scope.kind === "user" || init.family === "windows") return undefined;
   if (init.kind !== "launchd" && spec.program.some((word) => !/^[\w@%+=:,./-]+$/.test(word))) {
     return `The program's path "${path}" holds characters that a service script cannot: move it`;
@@ -178,14 +181,6 @@ function programProblem({ init, spec }: Place): string | undefined {
     return `A service cannot run ${path}, where it would not see it: install it first, with: install -m 755 ${path} /usr/local/bin/culvert`;
   }
   return undefined;
-}
-
-function accountFirst(steps: readonly Step[]): readonly Step[] {
-  return steps.filter(({ kind }) => kind === "account");
-}
-
-function accountLast(steps: readonly Step[]): readonly Step[] {
-  return steps.filter(({ kind }) => kind !== "account");
 }
 
 function fail(error: string): { readonly ok: false; readonly error: string } {

@@ -1,7 +1,8 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
+import { windowsScm } from "../net/windows-scm.ts";
 import { detectInit } from "../service/detect.ts";
 import { freebsd } from "../service/freebsd.ts";
 import { INIT_KINDS, type InitKind, type InitSystem, type ServiceState } from "../service/init.ts";
@@ -11,6 +12,7 @@ import { type Machine, thisMachine } from "../service/machine.ts";
 import { openrc } from "../service/openrc.ts";
 import { createSystemd, parseSystemdVersion } from "../service/systemd.ts";
 import { sysv } from "../service/sysv.ts";
+import { createWindows } from "../service/windows.ts";
 import type { Context } from "./command.ts";
 import { reportFailure } from "./failure.ts";
 
@@ -64,11 +66,10 @@ export async function findTarget(
     user: values.string("user"),
   };
   const init = await createInit(known, uid);
-  if (typeof init === "string") return { code: reportFailure(context, [init], { usage: false, command }) };
   return { init, spec, layout: layoutOf(spec, init.family), machine: thisMachine, values };
 }
 
-async function createInit(kind: InitKind, uid: number): Promise<InitSystem | string> {
+async function createInit(kind: InitKind, uid: number): Promise<InitSystem> {
   switch (kind) {
     case "systemd": {
       const { code, stdout } = await thisMachine.run(["systemctl", "--version"]);
@@ -83,14 +84,25 @@ async function createInit(kind: InitKind, uid: number): Promise<InitSystem | str
     case "freebsd":
       return freebsd;
     case "windows":
-      return "Windows services are not part of this build";
+      return createWindows(windowsScm);
   }
 }
 
 /** The state now; what cannot be asked is not installed. */
-export async function stateOf({ init, spec, machine }: Target): Promise<ServiceState> {
-  const outcome = await machine.run(init.state.ask(spec));
-  return init.state.read(outcome, spec);
+export async function stateOf({ init, spec, layout, machine }: Target): Promise<ServiceState> {
+  const { state } = init;
+  const now = "query" in state ? await state.query(spec) : state.read(await machine.run(state.ask(spec)), spec);
+  const tells = now.connected !== undefined || spec.role === "edge" || init.kind === "systemd";
+  return tells || now.active !== "running" ? now : { ...now, connected: hasConnected(layout, now.pid) };
+}
+
+/** A connector writes its process id there when it has registered. */
+function hasConnected({ connectedFile }: Layout, pid: number | undefined): boolean {
+  try {
+    return readFileSync(connectedFile, "utf8").trim() === `${pid}`;
+  } catch {
+    return false;
+  }
 }
 
 /** Asks until the state is as wanted, or the time is over: the last state then. */

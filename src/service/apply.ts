@@ -12,7 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { Machine } from "./machine.ts";
 import { quoteWord } from "./quote.ts";
@@ -88,7 +88,7 @@ function writeFile(step: FileStep, owner: number | undefined): boolean {
   if (before?.isFile() === true && (step.keep === true || readFileSync(path, "utf8") === content)) {
     return setPermissions(path, before, mode, owner);
   }
-  const fresh = join(dirname(path), `.${path.slice(path.lastIndexOf("/") + 1)}.culvert-new`);
+  const fresh = join(dirname(path), `.${basename(path)}.culvert-new`);
   rmSync(fresh, { force: true });
   // Secrets are never readable for others, not even before the mode is set.
   writeFileSync(fresh, content, { mode: 0o600, flag: "wx", flush: true });

@@ -2,7 +2,7 @@ import type { InitSystem } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readScriptState } from "./openrc.ts";
 import { quoteWord } from "./quote.ts";
-import { accountOf, startedByScript } from "./script-account.ts";
+import { accountOf, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail } from "./script-parts.ts";
 
 /** FreeBSD's rc with daemon(8) as supervisor (rc(8), rc.subr(8)). */
@@ -11,11 +11,11 @@ export const freebsd: InitSystem = {
   family: "freebsd",
   unit: (spec) => layout(spec).id,
   account: accountOf,
-  install: (spec) =>
-    startedByScript(spec, layout(spec), [
-      { kind: "file", path: scriptPath(spec), content: renderFreebsd(spec), mode: 0o755 },
-      { kind: "run", argv: ["sysrc", `${variable(spec)}_enable=YES`] },
-    ]),
+  prepare: (spec) => prepareAccount(spec, layout(spec)),
+  install: (spec) => [
+    { kind: "file", path: scriptPath(spec), content: renderFreebsd(spec), mode: 0o755 },
+    { kind: "run", argv: ["sysrc", `${variable(spec)}_enable=YES`] },
+  ],
   restart: (spec) => [{ kind: "run", argv: ["service", variable(spec), "restart"] }],
   uninstall: (spec, { others }) => {
     const { logFile, connectedFile } = layout(spec);

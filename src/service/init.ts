@@ -37,16 +37,20 @@ export interface InitSystem {
   unit(spec: ServiceSpec): string;
   /** The account that must be able to read the configuration; undefined = made by the init system itself, or root. */
   account(spec: ServiceSpec): string | undefined;
-  /** Files of the service but its token and configuration, and what makes it start at boot. */
+  /** What comes in front of token and configuration: accounts and folders that they belong to. */
+  prepare(spec: ServiceSpec): readonly Step[];
+  /** What comes behind them: the service's own files, and what makes it start at boot. */
   install(spec: ServiceSpec): readonly Step[];
   restart(spec: ServiceSpec): readonly Step[];
   /** Takes away what `install` made, also when a part of it is missing; what `others`, units of tunnels, share stays. */
   uninstall(spec: ServiceSpec, options: { readonly others: readonly string[] }): readonly Step[];
-  /** A program to ask for the state, and how to read its answer. */
-  readonly state: {
-    ask(spec: ServiceSpec): readonly string[];
-    read(outcome: Outcome, spec: ServiceSpec): ServiceState;
-  };
+  /** A program to ask for the state and how to read its answer, or a question of our own. */
+  readonly state:
+    | {
+        ask(spec: ServiceSpec): readonly string[];
+        read(outcome: Outcome, spec: ServiceSpec): ServiceState;
+      }
+    | { query(spec: ServiceSpec): Promise<ServiceState> };
   /** A program that prints the log. */
   logs(spec: ServiceSpec, options: { readonly lines: number; readonly follow: boolean }): readonly string[];
 }

@@ -19,6 +19,7 @@ export function createLaunchd(uid: number): InitSystem {
     unit: label,
     // macOS makes no accounts as simply as others do.
     account: (spec) => spec.user,
+    prepare: () => [],
     install: (spec) => {
       const { runDir, stateDir } = layout(spec);
       return [

@@ -89,7 +89,8 @@ function roots(scope: Scope, family: Family): { config: string; state: string; r
     }
     case "windows": {
       const data = "C:\\ProgramData\\culvert";
-      return { config: data, state: data, run: data, logs: data };
+      const run = `${data}\\run`;
+      return { config: data, state: run, run, logs: run };
     }
   }
 }

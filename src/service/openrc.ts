@@ -1,7 +1,7 @@
 import type { InitSystem, ServiceState } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { quoteWord } from "./quote.ts";
-import { accountOf, startedByScript } from "./script-account.ts";
+import { accountOf, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail, STOP_SECONDS } from "./script-parts.ts";
 
 const NOT_STARTED = 3;
@@ -14,13 +14,11 @@ export const openrc: InitSystem = {
   family: "linux",
   unit: (spec) => layout(spec).id,
   account: accountOf,
-  install: (spec) => {
-    const { id } = layout(spec);
-    return startedByScript(spec, layout(spec), [
-      { kind: "file", path: scriptPath(spec), content: renderOpenrc(spec), mode: 0o755 },
-      { kind: "run", argv: ["rc-update", "add", id, "default"] },
-    ]);
-  },
+  prepare: (spec) => prepareAccount(spec, layout(spec)),
+  install: (spec) => [
+    { kind: "file", path: scriptPath(spec), content: renderOpenrc(spec), mode: 0o755 },
+    { kind: "run", argv: ["rc-update", "add", layout(spec).id, "default"] },
+  ],
   restart: (spec) => [{ kind: "run", argv: ["rc-service", layout(spec).id, "restart"] }],
   uninstall: (spec, { others }) => {
     const { id, logFile, connectedFile } = layout(spec);

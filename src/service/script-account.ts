@@ -9,12 +9,11 @@ export function accountOf(spec: ServiceSpec): string {
   return spec.user ?? (spec.role === "edge" ? EDGE_ACCOUNT : ACCOUNT);
 }
 
-/** Account and folders, then what the init system needs. */
-export function startedByScript(spec: ServiceSpec, { stateDir }: Layout, steps: readonly Step[]): readonly Step[] {
+/** The account, and the folder that an edge keeps its state in. */
+export function prepareAccount(spec: ServiceSpec, { stateDir }: Layout): readonly Step[] {
   const owner = accountOf(spec);
   return [
     ...(spec.user === undefined ? [{ kind: "account", name: owner } as const] : []),
     ...(spec.role === "edge" ? [{ kind: "dir", path: stateDir, mode: 0o700, owner } as const] : []),
-    ...steps,
   ];
 }

@@ -65,10 +65,12 @@ export function createSystemd(version: number): InitSystem {
     unit: unitName,
     account: (spec) =>
       spec.user ?? (spec.scope.kind === "user" || hasDynamicUser(version) ? undefined : STATIC_ACCOUNT),
-    install(spec) {
+    prepare(spec) {
       const account = spec.scope.kind === "system" && spec.user === undefined && !hasDynamicUser(version);
+      return account ? [{ kind: "account", name: STATIC_ACCOUNT }] : [];
+    },
+    install(spec) {
       return [
-        ...(account ? [{ kind: "account", name: STATIC_ACCOUNT } as const] : []),
         ...(spec.scope.kind === "user" ? [dir(unitsDir(spec))] : []),
         file(unitPath(spec), renderUnit(spec, version)),
         ...dropIn(spec),

@@ -2,7 +2,7 @@ import type { InitSystem } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readScriptState } from "./openrc.ts";
 import { quoteWord } from "./quote.ts";
-import { accountOf, startedByScript } from "./script-account.ts";
+import { accountOf, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail, STOP_SECONDS } from "./script-parts.ts";
 
 /** Runlevels it starts in, and the links to make where no tool of the distribution does it. */
@@ -17,11 +17,11 @@ export const sysv: InitSystem = {
   family: "linux",
   unit: (spec) => layout(spec).id,
   account: accountOf,
-  install: (spec) =>
-    startedByScript(spec, layout(spec), [
-      { kind: "file", path: scriptPath(spec), content: renderSysv(spec), mode: 0o755 },
-      { kind: "run", argv: ["sh", "-c", enableScript(layout(spec).id)] },
-    ]),
+  prepare: (spec) => prepareAccount(spec, layout(spec)),
+  install: (spec) => [
+    { kind: "file", path: scriptPath(spec), content: renderSysv(spec), mode: 0o755 },
+    { kind: "run", argv: ["sh", "-c", enableScript(layout(spec).id)] },
+  ],
   restart: (spec) => [{ kind: "run", argv: [scriptPath(spec), "restart"] }],
   uninstall: (spec, { others }) => {
     const { id, logFile, connectedFile } = layout(spec);

@@ -33,12 +33,14 @@ describe("OpenRC", () => {
   });
 
   test("what is done", () => {
-    expect(openrc.install(EDGE).map((step) => describeStep(step).split("\n")[0])).toEqual([
-      "make system account culvert-edge unless it exists",
-      "make folder /var/lib/culvert-edge (0700, owner culvert-edge)",
-      "write /etc/init.d/culvert-edge (0755)",
-      "run rc-update add culvert-edge default",
-    ]);
+    expect([...openrc.prepare(EDGE), ...openrc.install(EDGE)].map((step) => describeStep(step).split("\n")[0])).toEqual(
+      [
+        "make system account culvert-edge unless it exists",
+        "make folder /var/lib/culvert-edge (0700, owner culvert-edge)",
+        "write /etc/init.d/culvert-edge (0755)",
+        "run rc-update add culvert-edge default",
+      ],
+    );
     const web = { ...TUNNEL, name: "web" };
     expect(openrc.uninstall(web, { others: ["culvert"] }).map(describeStep)).toEqual([
       "run rc-service culvert-web stop",
@@ -109,7 +111,8 @@ describe("launchd", () => {
   });
 
   test("the state", () => {
-    const read = (code: number, stdout: string) => createLaunchd(0).state.read({ code, stdout, stderr: "" }, TUNNEL);
+    const { state } = createLaunchd(0);
+    const read = (code: number, stdout: string) => "read" in state && state.read({ code, stdout, stderr: "" }, TUNNEL);
     expect(read(0, "system/dev.culvert = {\n\tstate = running\n\truns = 3\n\tpid = 77\n}\n")).toEqual({
       installed: true,
       enabled: true,
