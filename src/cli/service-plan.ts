@@ -98,17 +98,16 @@ export function planUninstall(
 ): readonly Step[] {
   const owned =
     spec.role === "edge" ? [layout.envFile, ...stateDirs(init, layout)] : [layout.tokenFile, layout.configFile];
+  const remove = (paths: readonly string[]): readonly Step[] =>
+    paths.map((path) => ({ kind: "remove", path }) as const);
+  const ownRunDir = init.kind !== "systemd";
   return [
     ...init.uninstall(spec, options),
-    ...(options.others.length === 0 && init.kind !== "systemd"
-      ? [{ kind: "remove-empty", path: layout.runDir } as const]
-      : []),
-    ...(options.purge
-      ? [
-          ...owned.map((path) => ({ kind: "remove", path }) as const),
-          ...layout.dirs.toReversed().map((path) => ({ kind: "remove-empty", path }) as const),
-        ]
-      : []),
+    ...(options.purge ? remove(owned) : []),
+    // From the inside out: on some systems one of them is inside another.
+    ...[...(options.purge ? layout.dirs : []), ...(ownRunDir ? [layout.runDir] : [])]
+      .toReversed()
+      .map((path) => ({ kind: "remove-empty", path }) as const),
   ];
 }
 

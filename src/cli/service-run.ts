@@ -8,8 +8,6 @@ import { SERVICE_RUN_FLAGS } from "./service-flags.ts";
 import { read } from "./service-identity.ts";
 
 const MAX_LOG_BYTES = 10 * 1024 * 1024;
-/** The longest grace period there is, and some, in ms. */
-const STOP_MS = 200_000;
 
 /** `culvert service run`: what Windows' service manager starts. It runs the tunnel or the edge until it is told to stop. */
 export async function run(context: Context): Promise<number> {
@@ -23,7 +21,7 @@ export async function run(context: Context): Promise<number> {
   try {
     const service = await enterWindowsService(layout.id, {
       onStop: () => {
-        service.stopping(STOP_MS);
+        service.stopping();
         stop.abort("service manager");
       },
       onReload: () => {

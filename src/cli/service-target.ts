@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
+import { refuseForeignFolder } from "../net/windows-owner.ts";
 import { windowsScm } from "../net/windows-scm.ts";
 import { detectInit } from "../service/detect.ts";
 import { freebsd } from "../service/freebsd.ts";
@@ -84,7 +85,7 @@ async function createInit(kind: InitKind, uid: number): Promise<InitSystem> {
     case "freebsd":
       return freebsd;
     case "windows":
-      return createWindows(windowsScm);
+      return createWindows({ ...windowsScm, refuseForeignFolder });
   }
 }
 

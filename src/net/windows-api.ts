@@ -6,7 +6,7 @@ export function wide(text: string): Uint8Array {
 }
 
 /**
- * Windows' own libraries for services and events, opened when they are first needed. Throws `service.failed` elsewhere.
+ * Windows' own libraries for services, events and owners of files, opened when they are first needed. Throws `service.failed` elsewhere.
  * Structures are written as documented for 64 bits (winsvc.h).
  */
 export async function openWindows() {
@@ -18,6 +18,9 @@ export async function openWindows() {
     CreateThread: { args: ["ptr", "u64", "ptr", "ptr", "u32", "ptr"], returns: "ptr" },
     GetExitCodeThread: { args: ["ptr", "ptr"], returns: "i32" },
     GetLastError: { args: [], returns: "u32" },
+    GetCurrentProcess: { args: [], returns: "ptr" },
+    CloseHandle: { args: ["ptr"], returns: "i32" },
+    LocalFree: { args: ["ptr"], returns: "ptr" },
   });
   const { symbols: advapi } = ffi.dlopen("advapi32.dll", {
     OpenSCManagerW: { args: ["ptr", "ptr", "u32"], returns: "ptr" },
@@ -48,6 +51,11 @@ export async function openWindows() {
       args: [...["ptr", "u16", "u16", "u32"], ...["ptr", "u16", "u32", "ptr", "ptr"]] as const,
       returns: "i32",
     },
+    DeregisterEventSource: { args: ["ptr"], returns: "i32" },
+    GetNamedSecurityInfoW: { args: ["ptr", "u32", "u32", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "u32" },
+    ConvertSidToStringSidW: { args: ["ptr", "ptr"], returns: "i32" },
+    OpenProcessToken: { args: ["ptr", "u32", "ptr"], returns: "i32" },
+    GetTokenInformation: { args: ["ptr", "u32", "ptr", "u32", "ptr"], returns: "i32" },
   });
   return { ffi, kernel, advapi };
 }

@@ -12,13 +12,16 @@ const EVENT_TYPES = { error: 1, info: 4 } as const;
 /** Ids that the message file of Windows' own `eventcreate` has a text for. */
 const EVENT_ID = 1;
 const START_HINT_MS = 20_000;
+/** The next word while it stops comes well within what the last one promised. */
+const STOP_HINT_MS = 15_000;
+const STOP_WORD_EVERY_MS = 3_000;
 const DISPATCHER_CHECK_MS = 50;
 
 /** This process as a Windows service. */
 export interface WindowsService {
   running(): void;
-  /** `ms`: how long it may take. */
-  stopping(ms: number): void;
+  /** Says so again and again until it has stopped: a process that hangs goes silent, and is then ended. */
+  stopping(): void;
   /** The last word; 0 = all is well. The process may be ended any time after. */
   stopped(exitCode: number): void;
   /** A line in the event log of applications. */
@@ -46,6 +49,7 @@ export async function enterWindowsService(name: string, events: WindowsServiceEv
   const status = new Uint32Array(7);
   let handle: WindowsHandle = null;
   let checkpoint = 0;
+  let stopWords: ReturnType<typeof setInterval> | undefined;
   const set = (state: keyof typeof STATES, options: { hintMs?: number; exitCode?: number } = {}): void => {
     const { hintMs = 0, exitCode = 0 } = options;
     checkpoint = hintMs > 0 ? checkpoint + 1 : 0;
@@ -57,13 +61,21 @@ export async function enterWindowsService(name: string, events: WindowsServiceEv
   };
   const service: WindowsService = {
     running: () => set("running"),
-    stopping: (ms) => set("stopping", { hintMs: ms }),
-    stopped: (exitCode) => set("stopped", { exitCode }),
+    stopping() {
+      const say = (): void => set("stopping", { hintMs: STOP_HINT_MS });
+      say();
+      stopWords ??= setInterval(say, STOP_WORD_EVERY_MS);
+    },
+    stopped(exitCode) {
+      clearInterval(stopWords);
+      set("stopped", { exitCode });
+    },
     report(kind, text) {
       const source = advapi.RegisterEventSourceW(null, nameText);
       const line = wide(text);
       const lines = new BigUint64Array([BigInt(ffi.ptr(line))]);
       advapi.ReportEventW(source, EVENT_TYPES[kind], 0, EVENT_ID, null, 1, 0, lines, null);
+      advapi.DeregisterEventSource(source);
     },
   };
   return await new Promise((resolve, reject) => {

@@ -46,9 +46,10 @@ async function applyStep(step: Step, machine: Machine): Promise<boolean> {
     }
     case "remove":
       return guard(`remove ${step.path}`, () => {
-        const known = stats(step.path) !== undefined;
-        rmSync(step.path, { recursive: true, force: true });
-        return known;
+        const known = stats(step.path);
+        if (known?.isDirectory() === true) rmSync(step.path, { recursive: true, force: true });
+        else rmSync(step.path, { force: true });
+        return known !== undefined;
       });
     case "remove-empty":
       return guard(`remove ${step.path}`, () => {

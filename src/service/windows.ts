@@ -6,6 +6,12 @@ import type { Step } from "./steps.ts";
 /** Well-known groups by number, since their names are translated. */
 const SYSTEM = "*S-1-5-18";
 const ADMINISTRATORS = "*S-1-5-32-544";
+/** Rights: of a folder alone, of it and its files, or of all below it. */
+const LIST = "RX";
+const READ_FILES = "(OI)(NP)RX";
+const CHANGE_FILES = "(OI)(NP)M";
+const READ_ALL = "(OI)(CI)RX";
+const CHANGE_ALL = "(OI)(CI)M";
 const RESTART_AFTER_MS = [1_000, 5_000, 30_000] as const;
 const STOP_MS = 200_000;
 const ASK_EVERY_MS = 100;
@@ -13,13 +19,15 @@ const EVENT_LOG = "HKLM\\SYSTEM\\CurrentControlSet\\Services\\EventLog\\Applicat
 /** Comes with Windows, and has a text for every id: what is reported, as it is. */
 const MESSAGE_FILE = "%SystemRoot%\\System32\\EventCreate.exe";
 
-/** The Service Control Manager, as far as it is needed here. */
+/** What Windows does for services, as far as it is needed here. */
 export interface ServiceManager {
   define(service: ScmService): Promise<void>;
   query(name: string): Promise<ScmState | undefined>;
   start(name: string): Promise<void>;
   stop(name: string): Promise<boolean>;
   remove(name: string): Promise<void>;
+  /** Rejects when a folder belongs to somebody who is not to be trusted with secrets. */
+  refuseForeignFolder(path: string): Promise<void>;
 }
 
 /** Windows: a service with an account of its own, which Windows makes by its name. */
@@ -43,31 +51,48 @@ export function createWindows(manager: ServiceManager): InitSystem {
     // Access is by lists, not by owners.
     account: () => undefined,
     prepare: (spec) => {
-      const { id, dirs, runDir } = layout(spec);
+      const { id, dirs, runDir, stateDir } = layout(spec);
       const service = definition(spec);
+      const { account } = service;
+      const edge = spec.role === "edge";
       const [folder = ""] = dirs;
+      const own = dirs.at(-1) ?? folder;
+      const made = [...dirs, runDir, ...(edge ? [stateDir] : [])];
       return [
-        { kind: "dir", path: folder, mode: 0o755 },
-        { kind: "dir", path: runDir, mode: 0o755 },
         {
           kind: "call",
-          what: `define the service ${id}: ${service.command}, as ${service.account}, with the machine`,
+          what: `refuse a ${folder} that a stranger made`,
+          call: () => manager.refuseForeignFolder(folder),
+        },
+        { kind: "dir", path: folder, mode: 0o755 },
+        // In front of the token: it is never readable for others.
+        icacls(folder, ["/inheritance:r", "/grant:r", `${SYSTEM}:(OI)(CI)F`, `${ADMINISTRATORS}:(OI)(CI)F`]),
+        ...made.slice(1).map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
+        {
+          kind: "call",
+          what: `define the service ${id}: ${service.command}, as ${account}, with the machine`,
           call: () => manager.define(service),
         },
-        // The account is known only when the service is. In front of the token: it is never readable for others.
-        icacls(folder, ["/inheritance:r", "/grant:r", `${SYSTEM}:(OI)(CI)F`, `${ADMINISTRATORS}:(OI)(CI)F`]),
-        icacls(folder, ["/grant", `${service.account}:(OI)(CI)RX`]),
-        icacls(runDir, ["/grant", `${service.account}:(OI)(CI)M`]),
+        // The account is known only now. Tunnels and edge read what is theirs, and not each other's.
+        icacls(folder, ["/grant:r", `${account}:${edge || own !== folder ? LIST : READ_FILES}`]),
+        ...(own === folder ? [] : [icacls(own, ["/grant:r", `${account}:${READ_ALL}`])]),
+        icacls(runDir, ["/grant:r", `${account}:${CHANGE_FILES}`]),
+        ...(edge ? [icacls(stateDir, ["/grant:r", `${account}:${CHANGE_ALL}`])] : []),
       ];
     },
-    install: (spec) => [
-      ...["EventMessageFile,REG_EXPAND_SZ", "TypesSupported,REG_DWORD"].map((value): Step => {
-        const [name = "", type = ""] = value.split(",");
-        const data = name === "TypesSupported" ? "7" : MESSAGE_FILE;
-        const key = `${EVENT_LOG}\\${layout(spec).id}`;
-        return { kind: "run", argv: ["reg", "add", key, "/v", name, "/t", type, "/d", data, "/f"] };
-      }),
-    ],
+    install: (spec) => {
+      const { id, envFile } = layout(spec);
+      const key = `${EVENT_LOG}\\${id}`;
+      const value = (name: string, type: string, data: string): Step => ({
+        kind: "run",
+        argv: ["reg", "add", key, "/v", name, "/t", type, "/d", data, "/f"],
+      });
+      return [
+        ...(spec.role === "edge" ? [icacls(envFile, ["/grant:r", `${definition(spec).account}:R`])] : []),
+        value("EventMessageFile", "REG_EXPAND_SZ", MESSAGE_FILE),
+        value("TypesSupported", "REG_DWORD", "7"),
+      ];
+    },
     restart: (spec) => {
       const { id, connectedFile } = layout(spec);
       return [
@@ -77,9 +102,14 @@ export function createWindows(manager: ServiceManager): InitSystem {
       ];
     },
     uninstall: (spec) => {
-      const { id, connectedFile, logFile } = layout(spec);
+      const { id, connectedFile, dirs, logFile, runDir } = layout(spec);
+      const [folder = ""] = dirs;
       return [
         stop(id),
+        // While the account still has a name.
+        ...[folder, runDir].map(
+          (path): Step => ({ ...icacls(path, ["/remove:g", definition(spec).account]), mayFail: true }),
+        ),
         { kind: "call", what: `remove the service ${id}`, call: () => manager.remove(id) },
         { kind: "run", argv: ["reg", "delete", `${EVENT_LOG}\\${id}`, "/f"], mayFail: true },
         { kind: "remove", path: connectedFile },
@@ -136,7 +166,7 @@ function stateOf(found: ScmState | undefined): ServiceState {
   };
 }
 
-function icacls(path: string, words: readonly string[]): Step {
+function icacls(path: string, words: readonly string[]): Extract<Step, { readonly kind: "run" }> {
   return { kind: "run", argv: ["icacls", path, ...words, "/Q"] };
 }
 
