@@ -77,6 +77,12 @@ const tunnel: Command = {
       flags: RUN_LEVEL_FLAGS,
       load: async () => await import("./tunnel-run.ts"),
     },
+    {
+      name: "ready",
+      summary: "Ask the connector of this machine whether it is connected; exit code 0 = it is",
+      examples: ["culvert tunnel ready", "culvert tunnel --metrics localhost:2000 ready"],
+      load: async () => await import("./tunnel-ready.ts"),
+    },
     ingress,
   ],
 };

@@ -7,10 +7,10 @@ import { packageManagerOf } from "../update/installed.ts";
 import { builtInKeys } from "../update/keys.ts";
 import { type Running, rollback, type UpdateOutcome, update } from "../update/update.ts";
 import { parseVersion } from "../update/version.ts";
-import { type MinisignPublicKey, parseMinisignPublicKey } from "../wire/minisign.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportFailure } from "./failure.ts";
 import { UPDATE_FLAGS } from "./update-flags.ts";
+import { readKeys } from "./update-keys.ts";
 
 /** What a timer or a script acts on: after `updated` the service wants a restart (surface: section 7). */
 const UPDATED = 11;
@@ -35,7 +35,7 @@ export async function run(context: Context): Promise<number> {
   if (!goBack && from === undefined) {
     usage.push("Say where releases are with --from or CULVERT_UPDATE_FROM: no server is asked unless you name it");
   }
-  const keys = readKeys(context, values.list("update-key"), usage);
+  const keys = readKeys(context, values.list("update-key"), usage, "update-key");
   if (usage.length > 0) return reportFailure(context, usage, { usage: true, command });
 
   const fail = (message: string): number => {
@@ -78,24 +78,6 @@ function report(outcome: UpdateOutcome, path: string, print: (text: string) => v
       print(`${path} is now culvert ${outcome.to}, before ${outcome.from}: restart what runs it`);
       return UPDATED;
   }
-}
-
-function readKeys(context: Context, given: readonly string[], usage: string[]): readonly MinisignPublicKey[] {
-  return given.flatMap((key) => {
-    let text = key;
-    if (key.endsWith(".pub")) {
-      try {
-        text = context.host.readFile(expandHome(context.host, key));
-      } catch (error) {
-        usage.push(`Cannot read "${key}": ${describe(error)}`);
-        return [];
-      }
-    }
-    const parsed = parseMinisignPublicKey(text);
-    if (parsed.ok) return [parsed.value];
-    usage.push(`--update-key "${key}" is ${parsed.issues[0]?.message}`);
-    return [];
-  });
 }
 
 function progress(note: (text: string) => void): (doneBytes: number, totalBytes: number) => void {

@@ -81,8 +81,8 @@ export function parseMinisignSignature(text: string): Parsed<MinisignSignature> 
   if (!untrusted.startsWith(UNTRUSTED) || !trusted.startsWith(TRUSTED) || rest.some((line) => line !== "")) {
     return refused("", "not a minisign signature");
   }
-  const head = decodeBytes(first);
-  const commentSignature = decodeBytes(second);
+  const head = decodeExactly(first);
+  const commentSignature = decodeExactly(second);
   if (head?.length !== 2 + KEY_ID_BYTES + SIGNATURE_BYTES || commentSignature?.length !== SIGNATURE_BYTES) {
     return refused("", "not a minisign signature");
   }
@@ -133,6 +133,12 @@ export function minisignKeyName(id: Uint8Array): string {
 function keyLine(text: string): string {
   const [first = "", second = ""] = text.trim().split(/\r?\n/);
   return (first.startsWith(UNTRUSTED) ? second : first).trim();
+}
+
+/** Base64 as it would be written: one text for one value, so that no changed file passes for the same. */
+function decodeExactly(line: string): Uint8Array | undefined {
+  const bytes = decodeBytes(line);
+  return bytes !== undefined && encodeBytes(bytes) === line ? bytes : undefined;
 }
 
 function ascii(text: string): number[] {
