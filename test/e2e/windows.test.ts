@@ -192,10 +192,10 @@ afterAll(() => built[Symbol.dispose]());
     );
 
     test(
-      "installed again: nothing to do",
+      "installed again, with the token through a pipe as install.ps1 gives it: nothing to do",
       async () => {
         const { pid } = await status();
-        const again = await machine.culvert("service", "install", token);
+        const again = machine.reading(`${token}\r\n`, "service", "install", "--token-file", "-");
         expect(again).toEqual({
           code: 0,
           stdout: "culvert is installed and running: nothing to do\nconnected\n",

@@ -83,6 +83,13 @@ export class WineMachine implements AsyncDisposable {
     return { code, stdout: stdout.replaceAll("\r\n", "\n"), stderr: stderr.replaceAll("\r\n", "\n") };
   }
 
+  /** Runs the program to its end, with something on its standard input. */
+  reading(input: string, ...args: string[]): { code: number | null; stdout: string; stderr: string } {
+    const options = { env: this.env, input, encoding: "utf8", timeout: RUN_DEADLINE_MS } as const;
+    const { status, stdout, stderr } = spawnSync("wine", [this.program, ...args], options);
+    return { code: status, stdout: stdout.replaceAll("\r\n", "\n"), stderr: stderr.replaceAll("\r\n", "\n") };
+  }
+
   /** Starts the program. */
   start(...args: string[]): OwnedProcess {
     return startProcess(["wine", this.program, ...args], { env: this.env });
