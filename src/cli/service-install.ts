@@ -50,6 +50,7 @@ function usageProblem(context: Context, { values, spec }: Target): string | unde
     values.bool("migrate") ? "--migrate" : undefined,
   ].filter((source) => source !== undefined);
   if (sources.length > 1) return `Give ${sources.join(" or ")}, not both`;
+  if (values.source("user") !== undefined && spec.scope.kind === "user") return "--user is for root: use sudo";
   if (spec.role === "edge") {
     const wrong = [...sources, ...(values.source("config") === undefined ? [] : ["--config"])];
     return wrong.length > 0 ? `An edge has no use for ${wrong.join(", ")}` : undefined;
@@ -117,6 +118,8 @@ async function install(
 ): Promise<number> {
   const { init, spec, machine, values } = target;
   const unit = init.unit(spec);
+  const unknown = await accountProblem(target);
+  if (unknown !== undefined) return reportFailure(context, [unknown], { usage: false, command: COMMAND });
   const changed = await applySteps(steps, machine);
   const before = await stateOf(target);
   const same = changed.size === 0 && before.active === "running" && runsOurs(before.pid, spec.program);
@@ -129,6 +132,7 @@ async function install(
     return EXIT.failed;
   }
   if (!same) context.print(`${unit} is installed and running`);
+  for (const note of await lingerNotes(target)) context.note(note);
   if (spec.role === "edge") return EXIT.ok;
   const waitMs = values.number("wait");
   if (waitMs <= 0 && takeover === undefined) return EXIT.ok;
@@ -144,6 +148,23 @@ async function install(
   await applySteps(takeover.after, machine);
   context.print("cloudflared is stopped and no longer starts at boot; its files are as they were");
   return EXIT.ok;
+}
+
+/** Found before anything is changed. */
+async function accountProblem({ spec, init, machine }: Target): Promise<string | undefined> {
+  if (spec.user === undefined || init.family === "windows") return undefined;
+  const { code } = await machine.run(["id", "-u", spec.user]);
+  return code === 0 ? undefined : `There is no account "${spec.user}" on this machine`;
+}
+
+async function lingerNotes({ spec, init, machine }: Target): Promise<readonly string[]> {
+  if (spec.scope.kind !== "user" || init.kind !== "systemd") return [];
+  const uid = `${process.getuid?.() ?? ""}`;
+  const { stdout } = await machine.run(["loginctl", "show-user", uid, "--property=Linger", "--value"]);
+  if (stdout.trim() === "yes") return [];
+  return [
+    `It ends with this account's last session and does not start with the machine. For that, as root: loginctl enable-linger ${uid}`,
+  ];
 }
 
 /** False when the process runs a program that is not the one that is installed now: an older version, say. */

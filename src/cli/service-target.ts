@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
+import { createEdgeControl } from "../edge/control/client.ts";
 import { refuseForeignFolder } from "../net/windows-owner.ts";
 import { windowsScm } from "../net/windows-scm.ts";
 import { detectInit } from "../service/detect.ts";
@@ -9,7 +10,7 @@ import { freebsd } from "../service/freebsd.ts";
 import { INIT_KINDS, type InitKind, type InitSystem, type ServiceState } from "../service/init.ts";
 import { createLaunchd } from "../service/launchd.ts";
 import { type Layout, layoutOf, nameProblem, type Role, type ServiceSpec } from "../service/layout.ts";
-import { type Machine, thisMachine } from "../service/machine.ts";
+import { createMachine, type Machine, thisMachine } from "../service/machine.ts";
 import { openrc } from "../service/openrc.ts";
 import { createSystemd, parseSystemdVersion } from "../service/systemd.ts";
 import { sysv } from "../service/sysv.ts";
@@ -67,7 +68,14 @@ export async function findTarget(
     user: values.string("user"),
   };
   const init = await createInit(known, uid);
-  return { init, spec, layout: layoutOf(spec, init.family), machine: thisMachine, values };
+  const machine = ownScope && known === "systemd" ? createMachine(sessionOf(context.host.env, uid)) : thisMachine;
+  return { init, spec, layout: layoutOf(spec, init.family), machine, values };
+}
+
+/** Where an account's systemd answers, which `su` and `sudo` do not say. */
+function sessionOf(env: Readonly<Record<string, string | undefined>>, uid: number): Readonly<Record<string, string>> {
+  const given = env["XDG_RUNTIME_DIR"];
+  return given === undefined || given === "" ? { XDG_RUNTIME_DIR: `/run/user/${uid}` } : {};
 }
 
 async function createInit(kind: InitKind, uid: number): Promise<InitSystem> {
@@ -93,8 +101,22 @@ async function createInit(kind: InitKind, uid: number): Promise<InitSystem> {
 export async function stateOf({ init, spec, layout, machine }: Target): Promise<ServiceState> {
   const { state } = init;
   const now = "query" in state ? await state.query(spec) : state.read(await machine.run(state.ask(spec)), spec);
-  const tells = now.connected !== undefined || spec.role === "edge" || init.kind === "systemd";
-  return tells || now.active !== "running" ? now : { ...now, connected: hasConnected(layout, now.pid) };
+  if (now.active !== "running" || init.kind === "systemd") return now;
+  if (spec.role === "edge") {
+    const { connected: _forTunnels, ...edge } = now;
+    return (await answers(layout)) ? edge : { ...edge, active: "starting" };
+  }
+  return now.connected !== undefined ? now : { ...now, connected: hasConnected(layout, now.pid) };
+}
+
+/** systemd hears from an edge that it serves; the others know no more than that there is a process. */
+async function answers({ stateDir }: Layout): Promise<boolean> {
+  try {
+    return (await createEdgeControl(stateDir, { clock: systemClock }).served()) !== undefined;
+  } catch {
+    // Not for this account to know.
+    return true;
+  }
 }
 
 /** A connector writes its process id there when it has registered. */

@@ -15,8 +15,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { Machine } from "./machine.ts";
-import { quoteWord } from "./quote.ts";
-import { ACCOUNT_COMMENT, type FileStep, type Step } from "./steps.ts";
+import { ACCOUNT_COMMENT, describeStep, type FileStep, type Step } from "./steps.ts";
 
 const PERMISSIONS = 0o777;
 
@@ -67,7 +66,7 @@ async function applyStep(step: Step, machine: Machine): Promise<boolean> {
       const { code, stdout, stderr } = await machine.run(step.argv);
       if (code === 0 || step.mayFail === true) return false;
       const said = (stderr.trim() || stdout.trim()).split("\n").slice(0, 5).join("; ");
-      throw failed(`run ${step.argv.map(quoteWord).join(" ")}`, said === "" ? `exit code ${code}` : said);
+      throw failed(describeStep(step), said === "" ? `exit code ${code}` : said);
     }
     case "call":
       await step.call();

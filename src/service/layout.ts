@@ -53,7 +53,7 @@ export function nameProblem(name: string): string | undefined {
 export function layoutOf(spec: ServiceSpec, family: Family): Layout {
   const { name, role } = spec;
   const id = role === "edge" ? "culvert-edge" : name === undefined ? "culvert" : `culvert-${name}`;
-  const { config, state, run, logs } = roots(spec.scope, family);
+  const { config, state, run, logs } = roots(spec.scope, family, id);
   const slash = family === "windows" ? "\\" : "/";
   const under = (...parts: string[]): string => parts.join(slash);
   const own = name === undefined ? config : under(config, "tunnels", name);
@@ -70,22 +70,27 @@ export function layoutOf(spec: ServiceSpec, family: Family): Layout {
   };
 }
 
-function roots(scope: Scope, family: Family): { config: string; state: string; run: string; logs: string } {
+/** Services of one machine may have different accounts, so each has a run folder of its own where it matters. */
+function roots(
+  scope: Scope,
+  family: Family,
+  id: string,
+): { readonly config: string; readonly state: string; readonly run: string; readonly logs: string } {
   switch (family) {
     case "linux": {
       if (scope.kind === "system") {
-        return { config: "/etc/culvert", state: "/var/lib", run: "/run/culvert", logs: "/var/log" };
+        return { config: "/etc/culvert", state: "/var/lib", run: `/run/${id}`, logs: "/var/log" };
       }
       const { home } = scope;
       const state = `${home}/.local/state`;
       return { config: `${home}/.config/culvert`, state, run: `${state}/culvert`, logs: state };
     }
     case "freebsd":
-      return { config: "/usr/local/etc/culvert", state: "/var/db", run: "/var/run/culvert", logs: "/var/log" };
+      return { config: "/usr/local/etc/culvert", state: "/var/db", run: `/var/run/${id}`, logs: "/var/log" };
     case "macos": {
       const library = scope.kind === "system" ? "/Library" : `${scope.home}/Library`;
       const support = `${library}/Application Support`;
-      return { config: `${support}/culvert`, state: support, run: `${support}/culvert/run`, logs: `${library}/Logs` };
+      return { config: `${support}/culvert`, state: support, run: `${support}/${id}.run`, logs: `${library}/Logs` };
     }
     case "windows": {
       const data = "C:\\ProgramData\\culvert";

@@ -13,11 +13,15 @@ export interface Machine {
   show(argv: readonly string[], stop: AbortSignal): Promise<number>;
 }
 
-export const thisMachine: Machine = {
+/** `env` is added to our own environment. */
+export const createMachine = (env: Readonly<Record<string, string>> = {}): Machine => ({
   run(argv) {
     const [command = "", ...args] = argv;
     return new Promise((resolve) => {
-      const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, LC_ALL: "C" } });
+      const child = spawn(command, args, {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, ...env, LC_ALL: "C" },
+      });
       const out = collect(child.stdout);
       const err = collect(child.stderr);
       child.on("error", (error) => resolve({ code: COMMAND_NOT_FOUND, stdout: "", stderr: error.message }));
@@ -27,7 +31,7 @@ export const thisMachine: Machine = {
   show(argv, stop) {
     const [command = "", ...args] = argv;
     return new Promise((resolve) => {
-      const child = spawn(command, args, { stdio: "inherit" });
+      const child = spawn(command, args, { stdio: "inherit", env: { ...process.env, ...env } });
       const end = (): void => {
         child.kill("SIGTERM");
       };
@@ -40,7 +44,9 @@ export const thisMachine: Machine = {
       child.on("close", (code) => finish(code ?? 1));
     });
   },
-};
+});
+
+export const thisMachine: Machine = createMachine();
 
 function collect(stream: NodeJS.ReadableStream): () => string {
   const chunks: Buffer[] = [];

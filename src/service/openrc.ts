@@ -53,9 +53,7 @@ export function renderOpenrc(spec: ServiceSpec): string {
     "",
     `description="${describeService(spec)}"`,
     "supervisor=supervise-daemon",
-    `command=${quoteWord(command)}`,
-    `command_args="${words.map(quoteWord).join(" ")}"`,
-    `command_user=${user}`,
+    ...(spec.role === "edge" ? becomeEdge(command, words, user) : becomeUser(command, words, user)),
     // Of the supervisor, not of the program.
     `pidfile=/run/${paths.id}.pid`,
     "respawn_delay=5",
@@ -63,9 +61,7 @@ export function renderOpenrc(spec: ServiceSpec): string {
     `retry=SIGTERM/${STOP_SECONDS}/SIGKILL/5`,
     `output_log=${paths.logFile}`,
     `error_log=${paths.logFile}`,
-    ...(spec.role === "edge"
-      ? ["# Ports below 1024.", 'capabilities="^cap_net_bind_service"', "", ...exportFile(paths.envFile)]
-      : ["extra_started_commands=reload"]),
+    ...(spec.role === "edge" ? ["", ...exportFile(paths.envFile)] : ["extra_started_commands=reload"]),
     "",
     "depend() {",
     // `use`, not `need`: it connects when it can, and starts where there is no such service.
@@ -91,6 +87,25 @@ export function renderOpenrc(spec: ServiceSpec): string {
   ].join("\n")}\n`;
 }
 
+function becomeUser(command: string, words: readonly string[], user: string): readonly string[] {
+  return [`command=${quoteWord(command)}`, `command_args="${words.map(quoteWord).join(" ")}"`, `command_user=${user}`];
+}
+
+/** An edge opens ports below 1024. Debian builds OpenRC without capabilities, and busybox has a setpriv that does less. */
+function becomeEdge(command: string, words: readonly string[], user: string): readonly string[] {
+  const own = becomeUser(command, words, user);
+  const rights = "--inh-caps=+net_bind_service --ambient-caps=+net_bind_service";
+  return [
+    "if setpriv --help 2>&1 | grep -q -- --reuid; then",
+    "  command=$(command -v setpriv)",
+    `  command_args="--reuid=${user} --regid=$(id -g ${user}) --init-groups ${rights} ${[command, ...words].map(quoteWord).join(" ")}"`,
+    "else",
+    ...own.map((line) => `  ${line}`),
+    '  capabilities="^cap_net_bind_service"',
+    "fi",
+  ];
+}
+
 function exportFile(path: string): readonly string[] {
   return ["set -a", `[ ! -r ${path} ] || . ${path}`, "set +a"];
 }
@@ -107,7 +122,7 @@ function stateScript(spec: ServiceSpec): string {
   const { id, connectedFile } = layout(spec);
   return [
     `[ -x ${scriptPath(spec)} ] && echo installed`,
-    `rc-update show default 2>/dev/null | grep -qw -- ${id} && echo enabled`,
+    `[ -L /etc/runlevels/default/${id} ] && echo enabled`,
     `rc-service ${id} status >/dev/null 2>&1; echo status=$?`,
     `cat ${connectedFile} 2>/dev/null | sed 's/^/pid=/'`,
   ].join("\n");

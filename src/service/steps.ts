@@ -13,8 +13,8 @@ export type Step =
   | { readonly kind: "account"; readonly name: string }
   /** Removes an account that such a step made. */
   | { readonly kind: "remove-account"; readonly name: string }
-  /** With `mayFail` the exit code does not matter. */
-  | { readonly kind: "run"; readonly argv: readonly string[]; readonly mayFail?: boolean }
+  /** With `mayFail` the exit code does not matter. A script says for people what it does. */
+  | { readonly kind: "run"; readonly argv: readonly string[]; readonly mayFail?: boolean; readonly what?: string }
   /** What the machine's own interface does, where no program does it. */
   | { readonly kind: "call"; readonly what: string; readonly call: () => Promise<void> };
 
@@ -52,7 +52,7 @@ export function describeStep(step: Step): string {
     case "remove-account":
       return `remove system account ${step.name} if this program made it`;
     case "run":
-      return `run ${step.argv.map(quoteWord).join(" ")}`;
+      return step.what ?? `run ${step.argv.map(quoteWord).join(" ")}`;
     case "call":
       return step.what;
   }

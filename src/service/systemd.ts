@@ -1,7 +1,8 @@
+import { dirname } from "node:path";
 import type { InitSystem, Outcome, ServiceState } from "./init.ts";
 import { describeService, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readStatus } from "./notify.ts";
-import { quoteExec } from "./quote.ts";
+import { quoteExec, quoteWord } from "./quote.ts";
 import type { Step } from "./steps.ts";
 
 /** The account where the machine's systemd is too old to make one for each run. */
@@ -66,7 +67,15 @@ export function createSystemd(version: number): InitSystem {
     account: (spec) =>
       spec.user ?? (spec.scope.kind === "user" || hasDynamicUser(version) ? undefined : STATIC_ACCOUNT),
     prepare(spec) {
-      const account = spec.scope.kind === "system" && spec.user === undefined && !hasDynamicUser(version);
+      if (spec.scope.kind === "user")
+        return [
+          {
+            kind: "run",
+            what: "let services of this account run without a session",
+            argv: ["sh", "-c", lingerScript(spec)],
+          },
+        ];
+      const account = spec.user === undefined && !hasDynamicUser(version);
       return account ? [{ kind: "account", name: STATIC_ACCOUNT }] : [];
     },
     install(spec) {
@@ -78,10 +87,6 @@ export function createSystemd(version: number): InitSystem {
         // A service that was masked or failed often before may start again.
         { ...systemctl(spec, "reset-failed", unitName(spec)), mayFail: true },
         systemctl(spec, "enable", unitName(spec)),
-        // Without it, an account's services end with its last session. Where that is an administrator's business it fails.
-        ...(spec.scope.kind === "user"
-          ? [{ kind: "run", argv: ["loginctl", "enable-linger"], mayFail: true } as const]
-          : []),
       ];
     },
     restart: (spec) => [systemctl(spec, "restart", unitName(spec))],
@@ -98,6 +103,16 @@ export function createSystemd(version: number): InitSystem {
         ...(shared ? [] : [{ kind: "remove", path: unitPath(spec) } as const]),
         systemctl(spec, "daemon-reload"),
         { ...systemctl(spec, "reset-failed", unit), mayFail: true },
+        ...(spec.scope.kind === "user"
+          ? [
+              {
+                kind: "run",
+                what: "let them no longer, if that was made here and no other service needs it",
+                argv: ["sh", "-c", unlingerScript(spec)],
+                mayFail: true,
+              } as const,
+            ]
+          : []),
         ...(spec.scope.kind === "system" && !hasDynamicUser(version) && others.length === 0
           ? [{ kind: "remove-account", name: STATIC_ACCOUNT } as const]
           : []),
@@ -210,6 +225,41 @@ function dropIn(spec: ServiceSpec): readonly Step[] {
   if (spec.user === undefined) return [{ kind: "remove", path: folder }];
   const lines = ["[Service]", "DynamicUser=no", `User=${spec.user}`, "ProtectHome=read-only"];
   return [dir(folder), file(`${folder}/user.conf`, `${lines.join("\n")}\n`)];
+}
+
+/**
+ * Without lingering, an account's services end with its last session and do not start with the machine. Where that is an
+ * administrator's business it stays off, and the service lives as long as the session.
+ */
+function lingerScript(spec: ServiceSpec): string {
+  const marker = lingerMarker(spec);
+  return [
+    'if [ "$(loginctl show-user "$(id -u)" --property=Linger --value 2>/dev/null)" != yes ]; then',
+    `  loginctl enable-linger "$(id -u)" 2>/dev/null && mkdir -p ${quoteWord(dirname(marker))} && : >${quoteWord(marker)}`,
+    "fi",
+    // Which starts the account's systemd where no session has.
+    "tries=0",
+    "until systemctl --user show-environment >/dev/null 2>&1; do",
+    "  tries=$((tries + 1))",
+    '  if [ "$tries" = 25 ]; then',
+    `    echo "this account's systemd does not run: log in as it, or as root run: loginctl enable-linger $(id -un)" >&2`,
+    "    exit 1",
+    "  fi",
+    "  sleep 0.2",
+    "done",
+  ].join("\n");
+}
+
+/** Of the last service here, and only where it was off before. */
+function unlingerScript(spec: ServiceSpec): string {
+  const marker = quoteWord(lingerMarker(spec));
+  const wants = quoteWord(`${unitsDir(spec)}/default.target.wants`);
+  return `[ ! -e ${marker} ] || ls ${wants} 2>/dev/null | grep -q '^culvert' || { rm -f ${marker}; loginctl disable-linger "$(id -u)"; }`;
+}
+
+/** Says that lingering was switched on here. */
+function lingerMarker(spec: ServiceSpec): string {
+  return `${layoutOf({ ...spec, name: undefined }, "linux").dirs[0] ?? ""}/lingers`;
 }
 
 /** Credentials came with systemd 247; who has none of them reads the token as an account that stays. */

@@ -20,7 +20,7 @@ export const sysv: InitSystem = {
   prepare: (spec) => prepareAccount(spec, layout(spec)),
   install: (spec) => [
     { kind: "file", path: scriptPath(spec), content: renderSysv(spec), mode: 0o755 },
-    { kind: "run", argv: ["sh", "-c", enableScript(layout(spec).id)] },
+    { kind: "run", what: "link it into the runlevels", argv: ["sh", "-c", enableScript(layout(spec).id)] },
   ],
   restart: (spec) => [{ kind: "run", argv: [scriptPath(spec), "restart"] }],
   uninstall: (spec, { others }) => {
@@ -28,7 +28,7 @@ export const sysv: InitSystem = {
     return [
       { kind: "run", argv: [scriptPath(spec), "stop"], mayFail: true },
       { kind: "remove", path: scriptPath(spec) },
-      { kind: "run", argv: ["sh", "-c", disableScript(id)], mayFail: true },
+      { kind: "run", what: "take it out of the runlevels", argv: ["sh", "-c", disableScript(id)], mayFail: true },
       ...LINKS.map(({ level, prefix }) => ({ kind: "remove", path: `/etc/rc${level}.d/${prefix}${id}` }) as const),
       { kind: "remove", path: `/run/${id}.pid` },
       { kind: "remove", path: connectedFile },
@@ -121,7 +121,7 @@ supervise() {
 
 running() {
   pid=$(cat "$pidfile" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null &&
-    grep -q "$name" "/proc/$pid/cmdline" 2>/dev/null
+    tr '\\000' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q "$name supervise"
 }
 
 start() {

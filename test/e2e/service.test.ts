@@ -3,11 +3,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseToken } from "../../src/wire/token.ts";
 import { builtBinary } from "../support/binary.ts";
+import { BootedMachine, bootedMachineMissing } from "../support/booted-machine.ts";
 import { pollUntil } from "../support/poll-until.ts";
-import { SystemdMachine, systemdMachineMissing } from "../support/systemd-machine.ts";
 
 const BINARY = builtBinary();
-const MISSING = BINARY === undefined ? "needs dist/culvert: ./scripts/build" : systemdMachineMissing();
+const MISSING = BINARY === undefined ? "needs dist/culvert: ./scripts/build" : bootedMachineMissing("systemd");
 const PROGRAM = "/usr/local/bin/culvert";
 const CONFIG = "/etc/culvert/config.yml";
 const STATE = "/var/lib/culvert-edge";
@@ -15,6 +15,36 @@ const HOST = "app.example.com";
 /** The issue's bound on `systemd-analyze security`. */
 const MAX_EXPOSURE = 1.5;
 const CLOUDFLARED = process.env["CLOUDFLARED_BIN"];
+
+/** Programs for inside, run by the runtime that our own binary is. */
+const ORIGIN = `
+import { createServer } from "node:http";
+createServer((request, response) => {
+  response.statusCode = 201;
+  if (request.url !== "/slow") return response.end("ok");
+  response.write("begun\\n");
+  setTimeout(() => response.end("ended\\n"), 3000);
+}).listen(8080, "127.0.0.1");
+`;
+const LOAD = `
+const [host, seconds] = process.argv.slice(2);
+const end = Date.now() + seconds * 1000;
+const lost = [];
+let answered = 0;
+console.log("begun");
+await Promise.all(Array.from({ length: 8 }, async () => {
+  while (Date.now() < end) {
+    try {
+      const response = await fetch("http://127.0.0.1/", { headers: { host } });
+      const text = await response.text();
+      if (response.status === 201 && text === "ok") answered++;
+      else lost.push(String(response.status));
+    } catch (error) { lost.push(String(error)); }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}));
+console.log(JSON.stringify({ answered, lost: lost.length, first: lost.slice(0, 5) }));
+`;
 
 interface Status {
   readonly installed: boolean;
@@ -30,12 +60,14 @@ interface Status {
 (MISSING === undefined ? describe : describe.skip)(
   `services of a machine with systemd${MISSING === undefined ? "" : ` (${MISSING})`}`,
   () => {
-    let machine: SystemdMachine;
+    let machine: BootedMachine;
     let token = "";
     let untouched = "";
 
     beforeAll(async () => {
-      machine = await SystemdMachine.boot({ [PROGRAM]: BINARY ?? "" });
+      machine = await BootedMachine.boot("systemd", { [PROGRAM]: BINARY ?? "" });
+      writeFileSync(join(machine.root, "opt/origin.mjs"), ORIGIN);
+      writeFileSync(join(machine.root, "opt/load.mjs"), LOAD);
       untouched = await files();
     }, 120_000);
     afterAll(async () => await machine?.[Symbol.asyncDispose](), 60_000);
@@ -143,6 +175,11 @@ interface Status {
       expect(Number(await machine.ask("stat", "-c", "%u", `/proc/${pid}`))).toBeGreaterThan(60_000);
     });
 
+    test("systemd finds nothing wrong with the units", async () => {
+      const units = ["culvert.service", "culvert-edge.service"].map((unit) => `/etc/systemd/system/${unit}`);
+      expect(await machine.run(["systemd-analyze", "verify", ...units])).toEqual({ code: 0, stdout: "", stderr: "" });
+    });
+
     test("killed, it is there again", async () => {
       const { pid } = await connected();
       await machine.ask("kill", "-9", `${pid}`);
@@ -204,6 +241,79 @@ interface Status {
       await machine.ask("systemctl", "reload", "culvert");
       await served("200");
     }, 60_000);
+
+    test("it is reloading until the new configuration is read", async () => {
+      const state = async (): Promise<string> => await machine.ask("systemctl", "show", "-P", "ActiveState", "culvert");
+      const { pid } = await connected();
+      // A pipe holds the reader up until somebody writes.
+      await machine.ask("sh", "-c", `cd /etc/culvert && mv config.yml /run/kept.yml && mkfifo -m 644 config.yml`);
+      await machine.ask("kill", "-HUP", `${pid}`);
+      await pollUntil(async () => (await state()) === "reloading", { what: "it says so", deadlineMs: 10_000 });
+      await machine.ask("sh", "-c", "timeout 10 cat /run/kept.yml >/etc/culvert/config.yml");
+      await pollUntil(async () => (await state()) === "active", { what: "it has read it", deadlineMs: 10_000 });
+      await machine.ask("sh", "-c", "cd /etc/culvert && rm config.yml && mv /run/kept.yml config.yml");
+      await served("200");
+      expect((await status()).pid).toBe(pid ?? 0);
+    }, 60_000);
+
+    test("told to stop, it says so and ends the requests that it has", async () => {
+      await machine.ask("systemd-run", "--unit=origin", "--setenv=BUN_BE_BUN=1", PROGRAM, "/opt/origin.mjs");
+      configure("ingress:\n  - service: http://127.0.0.1:8080\n");
+      await served("201");
+      await using slow = machine.start(["curl", "-sN", "-H", `Host: ${HOST}`, "http://127.0.0.1/slow"]);
+      await slow.outputLine(/begun/);
+      await machine.ask("systemctl", "stop", "--no-block", "culvert");
+      await pollUntil(
+        async () => (await machine.ask("systemctl", "show", "-P", "StatusText", "culvert")) === "Stopping",
+        {
+          what: "it says so",
+          deadlineMs: 5_000,
+          everyMs: 50,
+        },
+      );
+      expect(await machine.ask("systemctl", "show", "-P", "ActiveState", "culvert")).toBe("deactivating");
+      expect(await slow.exitCode(10_000)).toBe(0);
+      expect(slow.stdout).toBe("begun\nended\n");
+      const stopped = await culvert("service", "status");
+      expect(stopped.code).toBe(3);
+      expect(stopped.stdout).toContain("culvert.service (systemd) is stopped, starts by itself");
+      await machine.ask("systemctl", "start", "culvert");
+      await connected();
+    }, 60_000);
+
+    test("restarted under load, no request is lost", async () => {
+      await using load = machine.start(["env", "BUN_BE_BUN=1", PROGRAM, "/opt/load.mjs", HOST, "6"]);
+      await load.outputLine(/begun/);
+      expect(await culvert("service", "restart")).toEqual({
+        code: 0,
+        stdout: "culvert.service is running\n",
+        stderr: "",
+      });
+      expect(await load.exitCode(30_000)).toBe(0);
+      const counted = JSON.parse(load.stdout.split("\n")[1] ?? "") as {
+        readonly answered: number;
+        readonly lost: number;
+        readonly first: readonly string[];
+      };
+      console.info(`restarted under load: ${JSON.stringify(counted)}`);
+      expect(counted).toMatchObject({ lost: 0, first: [] });
+      expect(counted.answered).toBeGreaterThan(500);
+      configure("ingress:\n  - service: hello_world\n");
+      await machine.ask("systemctl", "stop", "origin");
+      await served("200");
+    }, 60_000);
+
+    test("status and logs tell people what is going on", async () => {
+      const { pid } = await connected();
+      const { code, stdout } = await culvert("service", "status");
+      expect(code).toBe(0);
+      expect(stdout).toContain("culvert.service (systemd) is running, starts by itself\nConnected: 4 connections\n");
+      expect(stdout).toContain(`\nprocess ${pid} since `);
+      expect(await status()).toMatchObject({ installed: true, enabled: true, active: "running", connections: 4 });
+      const logs = await culvert("service", "logs", "--lines", "3");
+      expect(logs.code).toBe(0);
+      expect(logs.stdout.trimEnd().split("\n")).toHaveLength(3);
+    });
 
     test("installed twice, it goes on undisturbed", async () => {
       const { pid } = await connected();
@@ -334,7 +444,7 @@ interface Status {
       else await Bun.write(join(machine.root, "usr/local/bin/cloudflared"), Bun.file(CLOUDFLARED));
       const unit = [
         "[Unit]\nDescription=cloudflared\n[Service]\nRestart=always",
-        "ExecStart=/usr/local/bin/cloudflared --no-autoupdate --config /etc/cloudflared/config.yml tunnel --edge 127.0.0.1:7844 --cacert /etc/cloudflared/ca.pem run",
+        "ExecStart=/usr/local/bin/cloudflared --no-autoupdate --config /etc/cloudflared/config.yml tunnel --grace-period 1s --edge 127.0.0.1:7844 --cacert /etc/cloudflared/ca.pem run",
         "[Install]\nWantedBy=multi-user.target\n",
       ];
       write("etc/systemd/system/cloudflared.service", unit.join("\n"));
@@ -386,23 +496,81 @@ interface Status {
       expect((await culvert("service", "status")).code).toBe(4);
     }, 60_000);
 
-    test("an account without root has a service of its own", async () => {
+    test("--user runs it as that account, which must exist", async () => {
+      expect((await culvert("service", "uninstall", "--purge")).code).toBe(0);
+      const before = await files();
+      const refused = await culvert("service", "install", "--user", "nobody-here", token);
+      expect({ code: refused.code, stderr: refused.stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringContaining('There is no account "nobody-here" on this machine'),
+      });
+      expect(await files()).toBe(before);
       await machine.ask("useradd", "--create-home", "--uid", "1500", "tester");
+      expect((await culvert("service", "install", "--user", "tester", token)).code).toBe(0);
+      const { pid } = await connected();
+      expect(await machine.ask("stat", "-c", "%U", `/proc/${pid}`)).toBe("tester");
+      expect(await machine.ask("stat", "-c", "%a %U", "/etc/culvert/token")).toBe("600 tester");
+      expect((await culvert("service", "uninstall")).code).toBe(0);
+    }, 60_000);
+
+    test("an account without root has a service of its own, which survives a kill and a reboot", async () => {
+      const tester = { uid: 1500, env: { HOME: "/home/tester" } };
+      const own = async (...args: string[]) => await machine.run([PROGRAM, "service", ...args], tester);
+      const ownState = async (): Promise<Status> => JSON.parse((await own("status", "--json")).stdout) as Status;
+      const ownConnected = async (not?: number): Promise<Status> =>
+        await pollUntil(
+          async () => {
+            const now = await ownState();
+            return now.connected === true && now.pid !== not ? now : undefined;
+          },
+          { what: "the account's service is connected", deadlineMs: 30_000, everyMs: 100 },
+        );
+      expect(await own("install", "--user", "root", token)).toMatchObject({ code: 255 });
+
+      // No session, and nobody who lets it have services without one.
+      await machine.ask("systemctl", "mask", "--now", "polkit");
+      const early = await own("install", token);
+      expect({ code: early.code, stderr: early.stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringContaining("as root run: loginctl enable-linger tester"),
+      });
       await machine.ask("systemctl", "start", "user@1500.service");
-      const own = { uid: 1500, env: { HOME: "/home/tester", XDG_RUNTIME_DIR: "/run/user/1500" } };
-      const installed = await machine.run([PROGRAM, "service", "install", token], own);
-      expect(installed).toEqual({
+      const session = await own("install", token);
+      expect({ code: session.code, stderr: session.stderr }).toEqual({
         code: 0,
-        stdout: "culvert.service is installed and running\nconnected\n",
+        stderr: expect.stringContaining("does not start with the machine. For that, as root: loginctl enable-linger"),
+      });
+      await machine.ask("systemctl", "unmask", "polkit");
+      expect(await own("install")).toEqual({
+        code: 0,
+        stdout: "culvert.service is installed and running: nothing to do\nconnected\n",
         stderr: "",
       });
       expect(await machine.ask("stat", "-c", "%a %U", "/home/tester/.config/culvert/token")).toBe("600 tester");
-      const removed = await machine.run([PROGRAM, "service", "uninstall", "--purge"], own);
+      writeFileSync(
+        join(machine.root, "home/tester/.config/culvert/config.yml"),
+        "ingress:\n  - service: http_status:203\n",
+      );
+      await served("203");
+
+      const { pid } = await ownConnected();
+      expect(await machine.ask("stat", "-c", "%U", `/proc/${pid}`)).toBe("tester");
+      await machine.ask("kill", "-9", `${pid}`);
+      await ownConnected(pid);
+      await machine.reboot();
+      await ownConnected();
+      await served("203");
+
+      const logs = await own("logs", "--lines", "1");
+      expect(logs.stdout.trim().split("\n")).toHaveLength(1);
+      const removed = await own("uninstall", "--purge");
       expect(removed).toEqual({ code: 0, stdout: "culvert.service is removed\n", stderr: "" });
       expect(await machine.ask("find", "/home/tester", "-name", "*culvert*")).toBe("");
-      await machine.ask("systemctl", "stop", "user@1500.service");
+      // What it switched on is off again.
+      expect(await machine.ask("ls", "/var/lib/systemd/linger")).toBe("");
+      await machine.run(["systemctl", "stop", "user@1500.service"]);
       await machine.ask("userdel", "--remove", "tester");
-    }, 60_000);
+    }, 120_000);
 
     test("purged, nothing is left", async () => {
       for (const args of [[], ["--edge"], ["--edge"]]) {

@@ -32,6 +32,22 @@ describe("OpenRC", () => {
     expect(script).not.toContain("reload");
   });
 
+  test("an edge may open low ports, whatever this OpenRC was built with", () => {
+    expect(renderOpenrc(EDGE)).toContain(
+      [
+        "if setpriv --help 2>&1 | grep -q -- --reuid; then",
+        "  command=$(command -v setpriv)",
+        '  command_args="--reuid=culvert-edge --regid=$(id -g culvert-edge) --init-groups --inh-caps=+net_bind_service --ambient-caps=+net_bind_service /usr/local/bin/culvert edge run --state-dir /var/lib/culvert-edge"',
+        "else",
+        "  command=/usr/local/bin/culvert",
+        '  command_args="edge run --state-dir /var/lib/culvert-edge"',
+        "  command_user=culvert-edge",
+        '  capabilities="^cap_net_bind_service"',
+        "fi",
+      ].join("\n"),
+    );
+  });
+
   test("what is done", () => {
     expect([...openrc.prepare(EDGE), ...openrc.install(EDGE)].map((step) => describeStep(step).split("\n")[0])).toEqual(
       [
@@ -46,7 +62,7 @@ describe("OpenRC", () => {
       "run rc-service culvert-web stop",
       "run rc-update del culvert-web default",
       "remove /etc/init.d/culvert-web",
-      "remove /run/culvert/culvert-web.pid",
+      "remove /run/culvert-web/culvert-web.pid",
       "remove /var/log/culvert-web.log",
     ]);
     expect(openrc.uninstall(web, { others: [] }).map(describeStep).at(-1)).toBe(
@@ -242,7 +258,7 @@ supervise() {
 
 running() {
   pid=$(cat "$pidfile" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null &&
-    grep -q "$name" "/proc/$pid/cmdline" 2>/dev/null
+    tr '\\000' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q "$name supervise"
 }
 
 start() {
@@ -317,7 +333,7 @@ const PLIST = `<?xml version="1.0" encoding="UTF-8"?>
 		<string>--token-file</string>
 		<string>/Library/Application Support/culvert/tunnels/web/token</string>
 		<string>--pidfile</string>
-		<string>/Library/Application Support/culvert/run/culvert-web.pid</string>
+		<string>/Library/Application Support/culvert-web.run/culvert-web.pid</string>
 	</array>
 	<key>UserName</key>
 	<string>ann</string>
@@ -339,9 +355,9 @@ const PLIST = `<?xml version="1.0" encoding="UTF-8"?>
 	<key>Umask</key>
 	<integer>63</integer>
 	<key>StandardOutPath</key>
-	<string>/Library/Application Support/culvert/run/culvert-web.log</string>
+	<string>/Library/Application Support/culvert-web.run/culvert-web.log</string>
 	<key>StandardErrorPath</key>
-	<string>/Library/Application Support/culvert/run/culvert-web.log</string>
+	<string>/Library/Application Support/culvert-web.run/culvert-web.log</string>
 </dict>
 </plist>
 `;
