@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import type { ReleaseFile } from "../../src/update/manifest.ts";
 import {
   encodeMinisignPublicKey,
+  type MinisignPublicKey,
   type MinisignSecretKey,
   parseMinisignPublicKey,
   parseMinisignSecretKey,
@@ -45,9 +46,9 @@ function main(): number {
   }
   const version = packageVersion();
   const secret = values.sign === undefined ? undefined : readSecretKey(values.sign);
-  const updateKeys = (values["update-key"] ?? []).map(readPublicKey);
-  if (secret !== undefined) updateKeys.push(encodeMinisignPublicKey(secret));
-  const options = { version, date: buildDate(), updateKeys: [...new Set(updateKeys)] };
+  const trusted: MinisignPublicKey[] = (values["update-key"] ?? []).map(readPublicKey);
+  if (secret !== undefined) trusted.push(secret);
+  const options = { version, date: buildDate(), updateKeys: [...new Set(trusted.map(encodeMinisignPublicKey))] };
   if (values.binary !== undefined) {
     buildBinary(values.binary, options);
     return 0;
@@ -56,7 +57,7 @@ function main(): number {
   mkdirSync(out, { recursive: true });
   const targets = chosenTargets(values.all === true, values.target ?? []);
   const { files, failed } = buildAll(targets, out, options);
-  if (files.length > 0) publish(files, { out, version, date: options.date, secret });
+  if (files.length > 0) publish(files, { out, version, date: options.date, secret, keys: trusted });
   for (const { target, reason } of failed) console.error(`error: ${target.name} was not built: ${reason}`);
   if (values.all !== true && values.target === undefined && failed.length === 0) {
     replaceLink(join(out, binaryName(version, targets[0]?.name ?? "")), join(out, "culvert"));
@@ -135,11 +136,11 @@ function readSecretKey(path: string): MinisignSecretKey {
   return parsed.value;
 }
 
-function readPublicKey(given: string): string {
+function readPublicKey(given: string): MinisignPublicKey {
   const text = given.endsWith(".pub") ? readFileSync(given, "utf8") : given;
   const parsed = parseMinisignPublicKey(text);
   if (!parsed.ok) throw new Error(`--update-key: ${parsed.issues[0]?.message}`);
-  return encodeMinisignPublicKey(parsed.value);
+  return parsed.value;
 }
 
 function packageVersion(): string {

@@ -9,6 +9,7 @@ import {
   ACCESS_TCP_FLAGS,
   ACCESS_TOKEN_FLAGS,
 } from "./access-flags.ts";
+import { BUNDLE_FLAGS } from "./bundle-flags.ts";
 import type { Command } from "./command.ts";
 import { ADVERTISE_FLAG, EDGE_RUN_FLAGS, STATE_DIR_FLAG, UP_FLAGS } from "./edge-flags.ts";
 import { VALIDATE_FLAGS } from "./ingress-flags.ts";
@@ -317,6 +318,19 @@ export const ROOT: Command = {
       ],
       flags: UPDATE_FLAGS,
       load: async () => await import("./update.ts"),
+    },
+    {
+      name: "bundle",
+      summary: "Write one archive that installs culvert on machines without a network",
+      description:
+        "Writes one archive with binaries, their signed sums, install.sh and an example configuration. On the other machine 'install.sh --offline' needs nothing else.",
+      examples: [
+        "culvert bundle --from https://edge.example.com/dl",
+        "culvert bundle --from ./dist --target linux-arm64 --target linux-x64 --output pi.tar.gz",
+        "culvert bundle",
+      ],
+      flags: BUNDLE_FLAGS,
+      load: async () => await import("./bundle.ts"),
     },
     {
       name: "version",

@@ -15,6 +15,19 @@ export function manifestName(version: string): string {
   return `culvert-${version}.json`;
 }
 
+/** The sums of the newest release, as `sha256sum` reads them: what an installer, which reads no JSON, begins with. */
+export const NEWEST_SUMS = "SHA256SUMS";
+
+/** The sums of one release, beside the newest one's. */
+export function sumsName(version: string): string {
+  return `culvert-${version}-SHA256SUMS`;
+}
+
+/** What the signature of sums says about itself. */
+export function sumsComment(version: string): string {
+  return `culvert ${version} sums`;
+}
+
 /** What the signature of a manifest says about itself: nothing else that the same key signed can stand in for it. */
 export function manifestComment(version: string): string {
   return `culvert ${version} manifest`;

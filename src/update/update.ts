@@ -138,10 +138,14 @@ async function findRelease(options: UpdateOptions): Promise<Release> {
   return { version: manifest.version, folder, file };
 }
 
-async function readManifest(folder: ReleaseFolder, { version, keys }: UpdateOptions): Promise<Manifest> {
+/** The signed manifest of the newest release in a folder, or of one version. Throws a TunnelError unless all is well. */
+export async function readManifest(
+  folder: ReleaseFolder,
+  { version, keys }: Pick<UpdateOptions, "version" | "keys">,
+): Promise<Manifest> {
   const name = version === undefined ? NEWEST_MANIFEST : manifestName(version);
   const content = await folder.read(name, MAX_MANIFEST_BYTES);
-  const comment = await verify(folder, name, minisignDigest(content), keys);
+  const comment = await verifyBeside(folder, name, minisignDigest(content), keys);
   const parsed = parseManifest(new TextDecoder().decode(content));
   if (!parsed.ok) {
     const [issue] = parsed.issues;
@@ -165,7 +169,7 @@ async function readSignedBinary(folder: ReleaseFolder, name: string, options: Up
     blake2b.update(chunk as Uint8Array);
     sha256.update(chunk as Uint8Array);
   }
-  const comment = await verify(folder, name, blake2b.digest(), options.keys);
+  const comment = await verifyBeside(folder, name, blake2b.digest(), options.keys);
   const [, version = "", target = ""] = /^culvert (\S+) (\S+)$/.exec(comment) ?? [];
   if (parseVersion(version) === undefined) throw refusal(`"${path}" is signed as something else: ${comment}`);
   if (target !== options.running.target) {
@@ -175,8 +179,8 @@ async function readSignedBinary(folder: ReleaseFolder, name: string, options: Up
   return { version, folder, file: { target, name, sizeBytes, sha256: sha256.digest("hex") } };
 }
 
-/** The trusted comment of the signature beside a file. */
-async function verify(
+/** The trusted comment of the signature beside a file. Throws a TunnelError unless one of the keys made it. */
+export async function verifyBeside(
   folder: ReleaseFolder,
   name: string,
   digest: Uint8Array,

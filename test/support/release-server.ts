@@ -25,7 +25,8 @@ const LARGE_BYTES = 1_000_000;
 export async function startReleaseServer(folder: string, options: ReleaseServerOptions = {}): Promise<ReleaseServer> {
   const requests: string[] = [];
   const server = createServer((request, response) => {
-    const name = decodeURIComponent(new URL(request.url ?? "/", "http://x").pathname.slice(1));
+    // Where an installer asks, and where `culvert update` was told to.
+    const name = decodeURIComponent(new URL(request.url ?? "/", "http://x").pathname.slice(1)).replace(/^dl\//, "");
     const path = join(folder, name);
     requests.push([name, request.headers.range].filter((part) => part !== undefined).join(" "));
     if (name.includes("/") || !existsSync(path)) return response.writeHead(404).end();
