@@ -10,7 +10,7 @@ DENO=$ROOT/node_modules/.bin/deno
 BIOME=$ROOT/node_modules/.bin/biome
 
 # What the tests call beside our own binary, as `command:debian-package`. The one place to add to.
-TEST_COMMANDS="curl:curl openssl:openssl tinyproxy:tinyproxy microsocks:microsocks ip:iproute2 nft:nftables conntrack:conntrack ssh:openssh-client sshd:openssh-server redis-server:redis-server redis-benchmark:redis-tools scp:openssh-client rsync:rsync pg_ctlcluster:postgresql smbd:samba smbclient:smbclient xrdp:xrdp xfreerdp:freerdp2-x11 Xvfb:xvfb nginx:nginx-light chromium:chromium certutil:libnss3-tools"
+TEST_COMMANDS="curl:curl openssl:openssl tinyproxy:tinyproxy microsocks:microsocks ip:iproute2 nft:nftables conntrack:conntrack ssh:openssh-client sshd:openssh-server redis-server:redis-server redis-benchmark:redis-tools scp:openssh-client rsync:rsync pg_ctlcluster:postgresql smbd:samba smbclient:smbclient xrdp:xrdp xfreerdp:freerdp2-x11 Xvfb:xvfb nginx:nginx-light chromium:chromium certutil:libnss3-tools systemd-nspawn:systemd-container debootstrap:debootstrap minisign:minisign qemu-aarch64-static:qemu-user-static /usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1:libc6-arm64-cross /lib/ld-musl-x86_64.so.1:musl wine:wine mcs:mono-mcs busybox:busybox shellcheck:shellcheck"
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
@@ -60,45 +60,8 @@ ensure_test_commands() {
   fi
 }
 
-package_version() {
-  sed -n 's/^  "version": "\(.*\)",$/\1/p' package.json
-}
-
-# Time of the commit rather than of the build: the same source gives the same bytes.
-build_date() {
-  if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
-    date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ
-  else
-    TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || say unknown
-  fi
-}
-
 # Builds dist/culvert, and proves that what was built runs: bun exits 0 even when it made a broken binary.
 build_binary() {
   mkdir -p dist
-  work=$(mktemp -d dist/build.XXXXXX)
-  trap 'rm -rf "$ROOT/$work"' EXIT
-  mkdir "$work/empty"
-  # The name of the output file ends up in the binary, its folder does not.
-  "$BUN" build --compile --minify --bytecode --format=esm --sourcemap=none \
-    --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
-    --define "CULVERT_BUILD_DATE=\"$(build_date)\"" \
-    src/main.ts --outfile "$work/culvert" >"$work/log" 2>&1 || {
-    cat "$work/log" >&2
-    die "the build failed"
-  }
-  if grep -q "Failed to generate bytecode" "$work/log"; then
-    cat "$work/log" >&2
-    die "the build has no bytecode"
-  fi
-  # An empty folder and environment: what a service manager gives it.
-  shown=$(cd "$work/empty" && env -i ../culvert --version) || die "the binary does not start"
-  case " $shown " in
-    *[!0-9.]"$(package_version)"[!0-9.]*) ;;
-    *) die "the binary says \"$shown\" instead of version $(package_version)" ;;
-  esac
-  # A rename, because a running dist/culvert cannot be written over.
-  mv -f "$work/culvert" dist/culvert
-  rm -rf "$work"
-  trap - EXIT
+  "$BUN" scripts/release/build.ts --binary dist/culvert
 }

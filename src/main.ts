@@ -1,13 +1,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isatty } from "node:tty";
-import type { Context } from "./cli/command.ts";
+import type { Context, Succession } from "./cli/command.ts";
 import { EXIT } from "./cli/command.ts";
 import { ROOT } from "./cli/commands.ts";
 import { reportError } from "./cli/failure.ts";
 import { renderHelp } from "./cli/help.ts";
 import { commandName, parseArguments } from "./cli/parse.ts";
 import { versionLine } from "./cli/version.ts";
+import { BUILD_TARGET } from "./core/version.ts";
 
 /** Exit code of a process that a signal ended, less the signal's number. */
 const SIGNAL_EXIT_BASE = 128;
@@ -47,6 +48,32 @@ function onHangup(listener: () => void): () => void {
   return () => process.off("SIGHUP", onSignal);
 }
 
+/** The path is taken at the start: of a program file that was replaced meanwhile, the system only knows that it is gone. */
+function prepareSuccession(): Succession | undefined {
+  const { execPath: file, execArgv, argv, execve } = process;
+  // Run from source, the runtime is the program, and the first word is ours.
+  const args = BUILD_TARGET === undefined ? [...execArgv, ...argv.slice(1)] : argv.slice(2);
+  if (process.platform === "win32" || execve === undefined) return undefined;
+  return {
+    file,
+    args,
+    onAsked: (listener) => {
+      process.on("SIGUSR2", listener);
+      return () => process.off("SIGUSR2", listener);
+    },
+    become: (env) => execve.call(process, file, [file, ...args], env),
+  };
+}
+
+/** An account that a service manager made for this run may have no home, and no entry where homes are looked up. */
+function findHome(): string {
+  try {
+    return homedir();
+  } catch {
+    return "/";
+  }
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   const parsed = parseArguments(ROOT, argv);
   switch (parsed.kind) {
@@ -61,12 +88,13 @@ async function main(argv: readonly string[]): Promise<number> {
       note(`See '${commandName(parsed.path)} --help'.`);
       return EXIT.usage;
     case "run": {
+      const succession = prepareSuccession();
       const context: Context = {
         args: parsed.args,
         positionals: parsed.positionals,
         host: {
           env: process.env,
-          homeDir: homedir(),
+          homeDir: findHome(),
           platform: process.platform,
           readFile: (path) => readFileSync(path, "utf8"),
           exists: existsSync,
@@ -75,6 +103,7 @@ async function main(argv: readonly string[]): Promise<number> {
         note,
         stop: stopOnSignals(),
         onHangup,
+        ...(succession === undefined ? {} : { succession }),
       };
       const command = await parsed.path.at(-1)?.load?.();
       try {

@@ -18,6 +18,19 @@ export interface Context {
   readonly stop: AbortSignal;
   /** Tells of each SIGHUP until the function it gives is called; where nobody listens, the signal ends the process. */
   readonly onHangup?: (listener: () => void) => () => void;
+  /** Absent where a process cannot become another program: Windows, and runtimes that do not let it. */
+  readonly succession?: Succession;
+}
+
+/** How a process makes way for a newer program without ending. */
+export interface Succession {
+  /** What was started, with the words behind it. */
+  readonly file: string;
+  readonly args: readonly string[];
+  /** Tells of each SIGUSR2 until the function it gives is called; where nobody listens, the signal ends the process. */
+  onAsked(listener: () => void): () => void;
+  /** The program file, as it is now, takes the place of this program in this process; throws when it cannot. */
+  become(env: Readonly<Record<string, string>>): never;
 }
 
 /** What carries a command out; loaded when it is called for, so that `--version` stays quick. */

@@ -9,6 +9,7 @@ import {
   ACCESS_TCP_FLAGS,
   ACCESS_TOKEN_FLAGS,
 } from "./access-flags.ts";
+import { BUNDLE_FLAGS } from "./bundle-flags.ts";
 import type { Command } from "./command.ts";
 import {
   ADVERTISE_FLAG,
@@ -26,6 +27,15 @@ import {
 import { EDGE_TRAFFIC_COMMANDS } from "./edge-traffic-commands.ts";
 import { VALIDATE_FLAGS } from "./ingress-flags.ts";
 import { MANAGEMENT_COMMANDS } from "./management-commands.ts";
+import {
+  SERVICE_INSTALL_FLAGS,
+  SERVICE_LOGS_FLAGS,
+  SERVICE_RESTART_FLAGS,
+  SERVICE_RUN_FLAGS,
+  SERVICE_STATUS_FLAGS,
+  SERVICE_UNINSTALL_FLAGS,
+} from "./service-flags.ts";
+import { UPDATE_FLAGS } from "./update-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -91,6 +101,12 @@ const tunnel: Command = {
       load: async () => await import("./tunnel-run.ts"),
     },
     ...MANAGEMENT_COMMANDS,
+    {
+      name: "ready",
+      summary: "Ask the connector of this machine whether it is connected; exit code 0 = it is",
+      examples: ["culvert tunnel ready", "culvert tunnel --metrics localhost:2000 ready"],
+      load: async () => await import("./tunnel-ready.ts"),
+    },
     ingress,
   ],
 };
@@ -308,6 +324,64 @@ const access: Command = {
   ],
 };
 
+const service: Command = {
+  name: "service",
+  summary: "Install a tunnel or an edge as a service of this machine",
+  children: [
+    {
+      name: "install",
+      summary: "Install and start the service; again = mend or change it",
+      usage: "[TOKEN]",
+      description:
+        "Installs a tunnel, or with --edge an edge, as a service that starts with the machine: for systemd, OpenRC, System V, launchd, FreeBSD's rc or Windows. The token is kept in a file that only the service can read. With --edge the flags of 'culvert edge run' are taken too. Without root, systemd and launchd run it for this account alone.",
+      examples: [
+        "culvert service install TOKEN",
+        "culvert service install --token-file token.txt --name web",
+        "culvert service install --config config.yml --dry-run",
+        "culvert service install --migrate",
+        "culvert service install --edge --domain edge.example.com --http-listen 0.0.0.0:80",
+      ],
+      flags: SERVICE_INSTALL_FLAGS,
+      load: async () => await import("./service-install.ts"),
+    },
+    {
+      name: "uninstall",
+      summary: "Stop the service and remove it; configuration and secrets stay",
+      examples: ["culvert service uninstall", "culvert service uninstall --name web --purge"],
+      flags: SERVICE_UNINSTALL_FLAGS,
+      load: async () => await import("./service-uninstall.ts"),
+    },
+    {
+      name: "status",
+      summary: "Say whether the service runs and is connected; exit code 0, 3 = stopped, 4 = not installed",
+      examples: ["culvert service status", "culvert service status --edge --json"],
+      flags: SERVICE_STATUS_FLAGS,
+      load: async () => ({ run: (await import("./service-status.ts")).status }),
+    },
+    {
+      name: "restart",
+      summary: "Start the service anew",
+      examples: ["culvert service restart"],
+      flags: SERVICE_RESTART_FLAGS,
+      load: async () => ({ run: (await import("./service-status.ts")).restart }),
+    },
+    {
+      name: "run",
+      summary: "What Windows' service manager starts",
+      hidden: true,
+      flags: SERVICE_RUN_FLAGS,
+      load: async () => await import("./service-run.ts"),
+    },
+    {
+      name: "logs",
+      summary: "Show what the service logged",
+      examples: ["culvert service logs --follow", "culvert service logs --name web --lines 20"],
+      flags: SERVICE_LOGS_FLAGS,
+      load: async () => ({ run: (await import("./service-status.ts")).logs }),
+    },
+  ],
+};
+
 /** Every command there is. */
 export const ROOT: Command = {
   name: "culvert",
@@ -331,12 +405,44 @@ export const ROOT: Command = {
     edge,
     access,
     ...MANAGEMENT_COMMANDS.filter(({ name }) => name === "login").map((login) => ({ ...login, hidden: true })),
+    service,
     // cloudflared's other name for it.
     { ...access, name: "forward", hidden: true },
     {
+      name: "update",
+      summary:
+        "Replace this program by a newer version, or go back; exit code 11 = done, 0 = nothing to do, 10 = failed",
+      description:
+        "Replaces this program by another version of itself, once it is verified and has been seen to start. Nothing is looked for unless you name a place. The version before is kept beside it. What runs goes on as it is until it is restarted.",
+      examples: [
+        "culvert update --from https://downloads.example.com/culvert",
+        "culvert update --check --from /mnt/releases",
+        "culvert update --from ./culvert-0.2.0-linux-x64 --update-key release.pub",
+        "culvert update --rollback",
+      ],
+      flags: UPDATE_FLAGS,
+      load: async () => await import("./update.ts"),
+    },
+    {
+      name: "bundle",
+      summary: "Write one archive that installs culvert on machines without a network",
+      description:
+        "Writes one archive with binaries, their signed sums, install.sh and an example configuration. On the other machine 'install.sh --offline' needs nothing else.",
+      examples: [
+        "culvert bundle --from https://edge.example.com/dl",
+        "culvert bundle --from ./dist --target linux-arm64 --target linux-x64 --output pi.tar.gz",
+        "culvert bundle",
+      ],
+      flags: BUNDLE_FLAGS,
+      load: async () => await import("./bundle.ts"),
+    },
+    {
       name: "version",
       summary: "Print the version",
-      flags: [{ name: "short", aliases: ["s"], type: "bool", help: "Only the number" }],
+      flags: [
+        { name: "short", aliases: ["s"], type: "bool", help: "Only the number" },
+        { name: "licenses", type: "bool", help: "Print the licences of what is in this program" },
+      ],
       load: async () => await import("./version.ts"),
     },
   ],

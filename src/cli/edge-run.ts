@@ -31,6 +31,7 @@ import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
 import { type PublicFlags, readPublicFlags } from "./edge-public.ts";
 import { stateDirOf } from "./edge-state.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
+import { startNotifier } from "./service-notify.ts";
 
 const MIN_ALERT_AFTER_MS = 1_000;
 /** How long everything stands still for another process that writes, in ms. Callers of the API try again. */
@@ -174,8 +175,12 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
     ca: state.caPath,
     tunnels: store.tunnels.find({ deleted: false }, { offset: 0, limit: 0 }).total,
   });
+  const notifier = await startNotifier(context.host.env, log);
+  stack.defer(() => notifier.close());
+  notifier.ready(`Visitors on ${edge.publicAddress}, connectors on ${edge.tunnelAddress}`);
   stack.defer(context.onHangup?.(() => edge.reload()) ?? (() => {}));
   await stopped(context);
+  notifier.stopping();
   log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
   await edge.close(options.graceMs);
   await control?.close();

@@ -22,6 +22,8 @@ interface ReloadDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly setLogLevel: (level: LogLevel) => void;
+  /** Told when reading begins; what it gives is called at the end. */
+  readonly onReload: () => () => void;
 }
 
 /**
@@ -82,7 +84,9 @@ class Reloader {
     this.#busy = true;
     for (let cause = this.#asked; cause !== undefined; cause = this.#asked) {
       this.#asked = undefined;
+      const done = this.#deps.onReload();
       await this.#reload(cause).catch((error: unknown) => this.#refuse([describe(error)]));
+      done();
     }
     this.#busy = false;
   }

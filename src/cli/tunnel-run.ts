@@ -21,7 +21,9 @@ import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { findTunnel, withApi } from "./management.ts";
+import { startNotifier } from "./service-notify.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
+import { TunnelSuccession } from "./tunnel-succession.ts";
 
 /** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
 const CLOUDFLARE_EDGE = { host: "region1.v2.argotunnel.com", port: 7844 } as const;
@@ -87,6 +89,8 @@ async function serve(
   log: Logger,
   setLogLevel: (level: LogLevel) => void,
 ): Promise<number> {
+  const succession = new TunnelSuccession(context, { clock: systemClock, log });
+  const isBridge = succession.part.kind === "bridge";
   const connectorId = newConnectorId();
   const routes = new LiveRoutes(config.rules, {
     clock: systemClock,
@@ -122,6 +126,7 @@ async function serve(
     dns: createSystemDns(),
     isProxied,
   });
+  const notifier = await startNotifier(context.host.env, log);
   if (config.rulesFrom !== "default") log.debug(`Using rules from ${config.rulesFrom}`);
   const starting = startConnector(
     {
@@ -144,29 +149,37 @@ async function serve(
       transportTries: config.transportTries,
       gracePeriodMs: config.gracePeriodMs,
       rpcTimeoutMs: config.rpcTimeoutMs,
-      metrics: config.metrics,
+      // The program that it stands in for has, or soon wants, the port.
+      metrics: isBridge ? "off" : config.metrics,
       version: VERSION,
       flags: config.settings,
+      onConnections: (count) => notifier.connections(count),
       platform: process.platform,
       arch: process.arch,
     },
     { clock: systemClock, random: systemRandom, log },
   );
-  const stopReloading = reloadOnChange(context, config, { connector: starting, clock: systemClock, log, setLogLevel });
+  const deps = { connector: starting, clock: systemClock, log, setLogLevel, onReload: () => notifier.reloading() };
+  const stopReloading = reloadOnChange(context, config, deps);
   let end: SlotEnd | undefined;
   try {
     const connector = await starting;
     context.stop.addEventListener("abort", () => {
       log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);
+      notifier.stopping();
       connector.stop();
     });
     if (context.stop.aborted) connector.stop();
+    succession.serve(connector);
+    if (config.autoUpdate !== undefined && !isBridge) void succession.updateNowAndThen(config.autoUpdate);
     const { pidFile } = config;
-    if (pidFile !== undefined) void connector.ready.then(() => writePid(pidFile, log));
+    if (pidFile !== undefined && !isBridge) void connector.ready.then(() => writePid(pidFile, log));
     end = await connector.finished;
   } finally {
     stopReloading();
+    notifier.close();
   }
+  succession.conclude();
   if (end === undefined) return EXIT.ok;
   context.note(`culvert: ${explain(end)}`);
   return EXIT.failed;

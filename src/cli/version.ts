@@ -7,7 +7,11 @@ export function versionLine(): string {
 }
 
 /** `culvert version`. */
-export function run(context: Context): Promise<number> {
-  context.print(context.args.has("short") ? VERSION : versionLine());
-  return Promise.resolve(EXIT.ok);
+export async function run(context: Context): Promise<number> {
+  const { args, print } = context;
+  if (args.has("licenses")) {
+    const { default: text } = await import("./licenses.txt", { with: { type: "text" } });
+    print(text.trimEnd());
+  } else print(args.has("short") ? VERSION : versionLine());
+  return EXIT.ok;
 }

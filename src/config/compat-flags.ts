@@ -10,8 +10,6 @@ const NEVER: readonly Row[] = [
     "string",
     { aliases: ["proto-loglevel"], env: ["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"] },
   ],
-  ["no-autoupdate", "bool", { env: ["NO_AUTOUPDATE"] }],
-  ["autoupdate-freq", "duration"],
   ["is-autoupdated", "bool"],
   ["no-prechecks", "bool", { env: ["TUNNEL_NO_PRECHECKS"] }],
   ["write-stream-timeout", "duration", { env: ["TUNNEL_STREAM_WRITE_TIMEOUT"] }],

@@ -179,6 +179,51 @@ export const TUNNEL_FLAGS = [
     value: "N",
     help: "Failures of a connection after which it tries another transport",
   },
+  {
+    name: "autoupdate-from",
+    env: ["CULVERT_AUTOUPDATE_FROM"],
+    type: "string",
+    file: true,
+    // An address may hold a password.
+    secret: true,
+    value: "PLACE",
+    help: "Update from there while it runs, as 'culvert update --from' would, without an end of service; default: never",
+  },
+  {
+    name: "autoupdate-freq",
+    type: "duration",
+    default: "24h",
+    file: true,
+    hidden: true,
+    value: "TIME",
+    help: "Mean time between two looks for an update; 0 = none",
+  },
+  {
+    name: "autoupdate-window",
+    env: ["CULVERT_AUTOUPDATE_WINDOW"],
+    type: "string",
+    file: true,
+    hidden: true,
+    value: "HH:MM-HH:MM",
+    help: "Local time in which it may update; with days before it: 'sat,sun 02:00-05:00'; default: any",
+  },
+  {
+    name: "autoupdate-key",
+    env: ["CULVERT_UPDATE_KEY"],
+    type: "list",
+    file: true,
+    hidden: true,
+    value: "KEY",
+    help: "Trust releases signed with this minisign public key too: a .pub file or its second line",
+  },
+  {
+    name: "no-autoupdate",
+    env: ["NO_AUTOUPDATE"],
+    type: "bool",
+    file: true,
+    hidden: true,
+    help: "Do not update while it runs, whatever else is set",
+  },
 ] as const satisfies readonly Flag[];
 
 /** Of `tunnel run` alone. */

@@ -31,6 +31,17 @@ export type EdgeSource =
     }
   | { readonly kind: "cloudflare"; readonly region: string | undefined; readonly ipVersion: "auto" | "4" | "6" };
 
+/** Updates while it runs, as somebody asked for them. */
+export interface AutoUpdateConfig {
+  /** An address, a folder or a file. */
+  readonly from: string;
+  /** Minisign public keys as given: the text of one, or the path of a `.pub` file. */
+  readonly keys: readonly string[];
+  readonly everyMs: number;
+  /** As given; undefined = any time. */
+  readonly window: string | undefined;
+}
+
 /** Everything `tunnel run` needs, checked. */
 export interface RunConfig {
   readonly tunnelId: TunnelId;
@@ -61,6 +72,8 @@ export interface RunConfig {
   readonly maxActiveFlows: number | undefined;
   /** Where the rules come from, for the log: the path of the file, or what else. */
   readonly rulesFrom: string;
+  /** Undefined = nobody asked for it. */
+  readonly autoUpdate: AutoUpdateConfig | undefined;
   /** The config file as it was read; undefined = there is none. */
   readonly file: FileValues | undefined;
   /** What somebody set, and where, for the log; secrets are masked. */
@@ -186,6 +199,7 @@ class Builder {
       rules: rules.rules,
       maxActiveFlows,
       rulesFrom: rules.from,
+      autoUpdate: this.#autoUpdate(),
       file: this.#file,
       settings: values.shown(),
     };
@@ -346,6 +360,17 @@ class Builder {
     if (protocol === "auto" || protocol === "quic" || protocol === "http2") return protocol;
     this.#usage(`Unknown protocol "${protocol ?? ""}": use auto, quic or http2`);
     return "auto";
+  }
+
+  /** Opt-in: without a place to ask, cloudflared's own flags ask nobody. */
+  #autoUpdate(): AutoUpdateConfig | undefined {
+    const values = this.#values;
+    const from = values.string("autoupdate-from");
+    const everyMs = values.number("autoupdate-freq");
+    const window = values.string("autoupdate-window");
+    if (everyMs < 0) this.#usage("autoupdate-freq must not be negative");
+    if (from === undefined || everyMs <= 0 || values.bool("no-autoupdate")) return undefined;
+    return { from: expandHome(this.#host, from), keys: values.list("autoupdate-key"), everyMs, window };
   }
 
   #metrics() {

@@ -61,6 +61,8 @@ export interface ConnectorOptions {
   readonly version: string;
   /** Flags that somebody set, of which an edge is told some. @default none */
   readonly flags?: readonly SetFlag[];
+  /** Told how many connections are registered, at each change. @default nobody is */
+  readonly onConnections?: (count: number) => void;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -177,6 +179,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
           tellProtocol(protocol);
           live.set(connIndex, (live.get(connIndex) ?? 0) + 1);
           metrics.registered(connIndex, location);
+          options.onConnections?.(live.size);
           ready.resolve();
         },
         unregistered: (connIndex) => {
@@ -186,6 +189,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
             return;
           }
           live.delete(connIndex);
+          options.onConnections?.(live.size);
           metrics.unregistered(connIndex);
         },
         registrationFailed: (error) => metrics.registrationFailed(error),

@@ -56,7 +56,11 @@ export type ErrorCode =
   | "store.conflict"
   | "store.missing"
   | "store.full"
-  | "store.failed";
+  | "store.failed"
+  // Getting and trying a new version of this program.
+  | "update.failed"
+  // Installing or asking a service of this machine.
+  | "service.failed";
 
 /**
  * What the caller may do about it.

@@ -30,6 +30,11 @@ export const LAYERS: readonly { readonly name: string; readonly why: string }[] 
     name: "api-client",
     why: "the API's client serves any command against any server: what runs here or at an edge is not its business",
   },
+  { name: "update", why: "an update replaces a file: it must work where nothing was configured and nothing runs" },
+  {
+    name: "bundle",
+    why: "a bundle or a download hands out what was released: it must work where nothing of it is installed or runs",
+  },
   { name: "access", why: "the access client runs on a visitor's machine: it has neither a connector nor an edge" },
   { name: "edge", why: "the edge is built from options of its own: files, flags and environment are mapped by cli" },
   {

@@ -46,7 +46,9 @@ describe.each(commands)("$name", ({ name, path, command }) => {
 
   test("a flag that stands at several levels takes a value at all of them, or at none", () => {
     const first = new Map<string, Flag>();
-    for (const flag of path.flatMap((level) => level.flags ?? [])) {
+    // In front of `service`, --edge is an address, which means nothing to it: `service` refuses that.
+    const levels = path[1]?.name === "service" ? path.slice(1) : path;
+    for (const flag of levels.flatMap((level) => level.flags ?? [])) {
       const other = first.get(flag.name) ?? flag;
       first.set(flag.name, other);
       expect([flag.name, flag.type === "bool"]).toEqual([flag.name, other.type === "bool"]);
@@ -70,6 +72,14 @@ describe.each(commands)("$name", ({ name, path, command }) => {
       expect([flag.name, new RegExp(`^  --${flag.name}( |$)`, "m").test(help)]).toEqual([flag.name, shown]);
     }
   });
+});
+
+test("an address of an edge in front of service is no answer to whether it is an edge's", async () => {
+  const parsed = parseArguments(ROOT, ["--edge", "127.0.0.1:7844", "service", "status"]);
+  expect(parsed.kind).toBe("run");
+  if (parsed.kind !== "run") return;
+  const { issues } = new Values(parsed.path.at(-1)?.flags ?? [], { args: parsed.args, env: {} });
+  expect(issues.map((issue) => issue.message)).toEqual(['--edge must be true or false, not "127.0.0.1:7844"']);
 });
 
 test.each(runnable)("$name has code to run", async ({ command }) => {

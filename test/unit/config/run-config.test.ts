@@ -468,6 +468,36 @@ describe("warnings", () => {
   });
 });
 
+describe("updates while it runs", () => {
+  test.each([
+    [ready()],
+    [ready("autoupdate-freq=1h", "autoupdate-window=02:00-03:00")],
+    [ready("autoupdate-from=/r", "no-autoupdate=true")],
+    [ready("autoupdate-from=/r", "autoupdate-freq=0s")],
+  ])("are off unless a place is named (%#)", (given) => {
+    expect(configOf(given).autoUpdate).toBeUndefined();
+  });
+
+  test("come once a day from the place, at any time", () => {
+    const given = { ...ready(), env: { CULVERT_AUTOUPDATE_FROM: "~/releases", CULVERT_UPDATE_KEY: "RWkey" } };
+    expect(configOf(given).autoUpdate).toEqual({
+      ...{ from: "/home/me/releases", keys: ["RWkey"], everyMs: 86_400_000, window: undefined },
+    });
+  });
+
+  test("may be set in the file; a password in the address is not shown", () => {
+    const file =
+      "autoupdate-from: https://me:secret@example.com/r\nautoupdate-freq: 6h\nautoupdate-window: sat 02:00-03:00\n";
+    const config = configOf({ flags: [...(ready().flags ?? []), "config=/c.yml"], files: { "/c.yml": file } });
+    expect(config.autoUpdate).toMatchObject({ everyMs: 21_600_000, window: "sat 02:00-03:00" });
+    expect(JSON.stringify(config.settings)).not.toContain("secret");
+  });
+
+  test("that are more often than never are refused", () => {
+    expect(build(ready("autoupdate-freq=-1s")).kind).toBe("failed");
+  });
+});
+
 test("settings are listed with their source; credentials are not among the texts", () => {
   const { settings } = configOf({ ...ready("metrics=:9"), env: { TUNNEL_RETRIES: "3" } });
   expect(settings).toContainEqual({ name: "retries", value: "3", source: "env" });

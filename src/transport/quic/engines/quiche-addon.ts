@@ -106,16 +106,23 @@ export interface QuicheAddon {
 export const SHUTDOWN_READ = 0;
 export const SHUTDOWN_WRITE = 1;
 
+/** A build for a machine that the addon is not for says false. */
+declare const CULVERT_QUICHE: boolean | undefined;
+
 /** The addon, or undefined on a machine it was not built for. */
 export function loadQuiche(): QuicheAddon | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return undefined;
-  try {
-    // A literal in `require` is what makes the bundler put the file into the binary.
-    const addon: unknown = require("@infisical/quic-linux-x64/node.napi.node");
-    return isAddon(addon) ? addon : undefined;
-  } catch {
-    return undefined;
+  // Around the `require`, and not an early return: only then the bundler leaves the file out.
+  if (typeof CULVERT_QUICHE === "undefined" || CULVERT_QUICHE) {
+    try {
+      // A literal in `require` is what makes the bundler put the file into the binary.
+      const addon: unknown = require("@infisical/quic-linux-x64/node.napi.node");
+      return isAddon(addon) ? addon : undefined;
+    } catch {
+      return undefined;
+    }
   }
+  return undefined;
 }
 
 function isAddon(value: unknown): value is QuicheAddon {

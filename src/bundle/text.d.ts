@@ -1,0 +1,5 @@
+// bun-types knows `.txt`.
+declare module "*.sh" {
+  const text: string;
+  export = text;
+}

@@ -1,0 +1,187 @@
+import type { Host } from "../config/host.ts";
+import type { Values } from "../config/values.ts";
+import type { InitSystem } from "../service/init.ts";
+import type { Layout, ServiceSpec } from "../service/layout.ts";
+import type { Step } from "../service/steps.ts";
+import { SERVICE_EDGE_FLAGS } from "./service-flags.ts";
+import { configProblems, type Found, type Identity, identityOfToken, read } from "./service-identity.ts";
+
+const TOKEN_MODE = 0o600;
+/** Folders that a sandboxed service does not see, or not as we do. */
+const HIDDEN_FROM_SERVICES = /^\/(home|root|run\/user|tmp|var\/tmp)\//;
+const ENV_VALUE = /^[^'"\\\n$`]*$/;
+
+/** What an installation was asked to bring. */
+export interface Wanted {
+  /** Undefined = what is there already. */
+  readonly identity: Identity | undefined;
+  /** Undefined = what is there already, or none. */
+  readonly config: { readonly path: string; readonly text: string } | undefined;
+  readonly replace: boolean;
+}
+
+export interface Place {
+  readonly host: Host;
+  readonly init: InitSystem;
+  readonly spec: ServiceSpec;
+  readonly layout: Layout;
+}
+
+/** Everything that installs a tunnel's service, or why it cannot be. Reads files, and changes none. */
+export function planConnector(place: Place, wanted: Wanted): Found<readonly Step[]> {
+  const { host, init, spec, layout } = place;
+  const refused = programProblem(place);
+  if (refused !== undefined) return fail(refused);
+  const present = host.exists(layout.tokenFile) ? read(host, layout.tokenFile) : undefined;
+  const installed = present?.ok === true ? identityOfToken(present.value) : undefined;
+  const identity = wanted.identity ?? (installed?.ok === true ? installed.value : undefined);
+  if (identity === undefined) {
+    return fail("Nothing says which tunnel to run: give a token, --token-file, or --config that names its credentials");
+  }
+  const known = installed?.ok === true ? installed.value.parsed.tunnelId : undefined;
+  if (known !== undefined && known !== identity.parsed.tunnelId && !wanted.replace) {
+    return fail(
+      `${init.unit(spec)} runs tunnel ${known}: give --name NAME to install a second tunnel beside it, or --replace`,
+    );
+  }
+  const config = planConfig(place, wanted, identity);
+  if (!config.ok) return config;
+  const owner = init.account(spec);
+  return {
+    ok: true,
+    value: [
+      ...init.prepare(spec),
+      ...layout.dirs.map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
+      { kind: "file", path: layout.tokenFile, content: `${identity.token}\n`, mode: TOKEN_MODE, owner, secret: true },
+      config.value,
+      ...init.install(spec),
+    ],
+  };
+}
+
+/** The same for an edge. */
+export function planEdge(place: Place, values: Values): Found<readonly Step[]> {
+  const { host, init, spec, layout } = place;
+  const refused = programProblem(place);
+  if (refused !== undefined) return fail(refused);
+  const lines = new Map<string, string>();
+  const present = host.exists(layout.envFile) ? read(host, layout.envFile) : undefined;
+  const kept: string[] = [];
+  for (const flag of SERVICE_EDGE_FLAGS) {
+    const [variable] = flag.env ?? [];
+    if (values.source(flag.name) !== "flag" || variable === undefined) continue;
+    const shown = values.shown().find(({ name }) => name === flag.name)?.value ?? "";
+    if (!ENV_VALUE.test(shown)) return fail(`--${flag.name} cannot hold quotes, backslashes or "$"`);
+    lines.set(variable, `${variable}='${shown}'`);
+  }
+  for (const line of present?.ok === true ? present.value.trimEnd().split("\n") : EDGE_ENV) {
+    const variable = /^(\w+)=/.exec(line)?.[1] ?? "";
+    kept.push(lines.get(variable) ?? line);
+    lines.delete(variable);
+  }
+  const content = `${[...kept, ...lines.values()].join("\n")}\n`;
+  return {
+    ok: true,
+    value: [
+      ...init.prepare(spec),
+      ...layout.dirs.map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
+      { kind: "file", path: layout.envFile, content, mode: 0o644 },
+      ...init.install(spec),
+    ],
+  };
+}
+
+/** What takes a service away; with `purge` also what belongs to whoever made the tunnel. */
+export function planUninstall(
+  { init, spec, layout }: Omit<Place, "host">,
+  options: { readonly purge: boolean; readonly others: readonly string[] },
+): readonly Step[] {
+  const owned =
+    spec.role === "edge" ? [layout.envFile, ...stateDirs(init, layout)] : [layout.tokenFile, layout.configFile];
+  const remove = (paths: readonly string[]): readonly Step[] =>
+    paths.map((path) => ({ kind: "remove", path }) as const);
+  const ownRunDir = init.kind !== "systemd";
+  return [
+    ...init.uninstall(spec, options),
+    ...(options.purge ? remove(owned) : []),
+    // From the inside out: on some systems one of them is inside another.
+    ...[...(options.purge ? layout.dirs : []), ...(ownRunDir ? [layout.runDir] : [])]
+      .toReversed()
+      .map((path) => ({ kind: "remove-empty", path }) as const),
+  ];
+}
+
+/** What stays without `--purge`. */
+export function keptFiles({ spec, layout, host }: Omit<Place, "init">): readonly string[] {
+  const paths = spec.role === "edge" ? [layout.envFile, layout.stateDir] : [layout.tokenFile, layout.configFile];
+  return paths.filter((path) => host.exists(path));
+}
+
+/** A dynamic account's state is in a folder that only root enters, with a link to it. */
+function stateDirs(init: InitSystem, { stateDir }: Layout): readonly string[] {
+  const name = stateDir.slice(stateDir.lastIndexOf("/") + 1);
+  return init.kind === "systemd" ? [stateDir, `/var/lib/private/${name}`] : [stateDir];
+}
+
+const EDGE_ENV: readonly string[] = [
+  "# Settings of the edge, one a line: flags of `culvert edge run` as variables, such as",
+  "# CULVERT_DOMAIN='edge.example.com'",
+  "# CULVERT_HTTP_LISTEN='0.0.0.0:80'",
+  "# `culvert service restart --edge` puts them into force.",
+];
+
+function planConfig({ host, layout }: Place, { config, replace }: Wanted, identity: Identity): Found<Step> {
+  const file = (content: string, keep: boolean): Found<Step> => ({
+    ok: true,
+    // The service reads it as an account that may not exist yet, so everybody can: secrets belong into the token.
+    value: { kind: "file", path: layout.configFile, content, keep, mode: 0o644 },
+  });
+  if (config === undefined) {
+    const present = host.exists(layout.configFile) ? read(host, layout.configFile) : undefined;
+    if (present?.ok === true) {
+      const problems = configProblems(host, layout.configFile, present.value, identity);
+      if (problems.length > 0) return fail(problems.join("\n"));
+    }
+    return file(skeleton(layout.configFile), true);
+  }
+  const problems = configProblems(host, config.path, config.text, identity);
+  if (problems.length > 0) return fail(problems.join("\n"));
+  const present = host.exists(layout.configFile) ? read(host, layout.configFile) : undefined;
+  const own = present?.ok === true && present.value !== skeleton(layout.configFile) && present.value !== config.text;
+  if (own && !replace) {
+    return fail(`${layout.configFile} exists and is different: give --replace to put ${config.path} in its place`);
+  }
+  return file(config.text, false);
+}
+
+function skeleton(path: string): string {
+  return `${[
+    "# Configuration of this tunnel. A change is in force as soon as it is saved. To check it:",
+    `#   culvert tunnel --config ${path} ingress validate`,
+    "#",
+    "# ingress:",
+    "#   - hostname: app.example.com",
+    "#     service: http://localhost:8080",
+    "#   - service: http_status:404",
+  ].join("\n")}\n`;
+}
+
+/** The program must be where its service can read it. */
+function programProblem({ init, spec }: Place): string | undefined {
+  const [path = ""] = spec.program;
+  if (init.family === "windows" && /^[a-z]:\\users\\/i.test(path)) {
+    return `A service cannot run ${path}, a file of one user: move it to "C:\\Program Files\\culvert" first`;
+  }
+  if (spec.scope.kind === "user" || init.family === "windows") return undefined;
+  if (init.kind !== "launchd" && spec.program.some((word) => !/^[\w@%+=:,./-]+$/.test(word))) {
+    return `The program's path "${path}" holds characters that a service script cannot: move it`;
+  }
+  if (init.kind !== "launchd" && HIDDEN_FROM_SERVICES.test(path)) {
+    return `A service cannot run ${path}, where it would not see it: install it first, with: install -m 755 ${path} /usr/local/bin/culvert`;
+  }
+  return undefined;
+}
+
+function fail(error: string): { readonly ok: false; readonly error: string } {
+  return { ok: false, error };
+}

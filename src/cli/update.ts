@@ -1,0 +1,91 @@
+import { expandHome } from "../config/host.ts";
+import { Values } from "../config/values.ts";
+import { systemClock } from "../core/clock.ts";
+import { describe } from "../core/errors.ts";
+import { BUILD_TARGET, VERSION } from "../core/version.ts";
+import { packageManagerOf } from "../update/installed.ts";
+import { builtInKeys } from "../update/keys.ts";
+import { type Running, rollback, type UpdateOutcome, update } from "../update/update.ts";
+import { parseVersion } from "../update/version.ts";
+import { type Context, EXIT } from "./command.ts";
+import { reportFailure } from "./failure.ts";
+import { UPDATE_FLAGS } from "./update-flags.ts";
+import { readKeys } from "./update-keys.ts";
+
+/** What a timer or a script acts on: after `updated` the service wants a restart (surface: section 7). */
+const UPDATED = 11;
+const UPDATE_FAILED = 10;
+/** Progress is said each time this share more has come. */
+const PROGRESS_STEP = 0.1;
+
+/** `culvert update`. */
+export async function run(context: Context): Promise<number> {
+  const command = "culvert update";
+  const { host, note, print } = context;
+  const values = new Values(UPDATE_FLAGS, { args: context.args, env: host.env });
+  const usage = values.issues.map(({ message }) => message);
+  const from = values.string("from");
+  const version = values.string("version");
+  const goBack = values.bool("rollback");
+  if (context.positionals.length > 0) usage.push(`${command} takes no arguments`);
+  if (version !== undefined && parseVersion(version) === undefined) usage.push(`"${version}" is not a version`);
+  if (goBack && (version !== undefined || values.bool("check"))) {
+    usage.push("--rollback goes with neither --version nor --check");
+  }
+  if (!goBack && from === undefined) {
+    usage.push("Say where releases are with --from or CULVERT_UPDATE_FROM: no server is asked unless you name it");
+  }
+  const keys = readKeys(context, values.list("update-key"), usage, "update-key");
+  if (usage.length > 0) return reportFailure(context, usage, { usage: true, command });
+
+  const fail = (message: string): number => {
+    note(`culvert: ${message}`);
+    return UPDATE_FAILED;
+  };
+  if (BUILD_TARGET === undefined) return fail("This culvert runs from source: update the checkout");
+  const running: Running = { path: process.execPath, version: VERSION, target: BUILD_TARGET };
+  const manager = await packageManagerOf(running.path);
+  if (manager !== undefined) {
+    note(`culvert: A package manager (${manager}) has installed this culvert: update it with that`);
+    return EXIT.ok;
+  }
+  try {
+    const outcome = goBack
+      ? await rollback(running, systemClock)
+      : await update({
+          ...{ from: expandHome(host, from ?? ""), running, keys: [...builtInKeys(), ...keys], version },
+          allowDowngrade: values.bool("allow-downgrade"),
+          check: values.bool("check"),
+          clock: systemClock,
+          signal: context.stop,
+          onProgress: progress(note),
+        });
+    return report(outcome, running.path, print);
+  } catch (error) {
+    return fail(describe(error));
+  }
+}
+
+function report(outcome: UpdateOutcome, path: string, print: (text: string) => void): number {
+  switch (outcome.kind) {
+    case "current":
+      print(`culvert ${outcome.version} is the newest version`);
+      return EXIT.ok;
+    case "available":
+      print(`culvert ${outcome.to} can replace ${outcome.from}`);
+      return EXIT.ok;
+    case "updated":
+      print(`${path} is now culvert ${outcome.to}, before ${outcome.from}: restart what runs it`);
+      return UPDATED;
+  }
+}
+
+function progress(note: (text: string) => void): (doneBytes: number, totalBytes: number) => void {
+  let said = 0;
+  return (doneBytes, totalBytes) => {
+    const share = doneBytes / totalBytes;
+    if (share < said + PROGRESS_STEP && (share < 1 || said === 1)) return;
+    said = share < 1 ? Math.floor(share / PROGRESS_STEP) * PROGRESS_STEP : 1;
+    note(`Downloaded ${Math.floor(share * 100)} % of ${(totalBytes / 1e6).toFixed(1)} MB`);
+  };
+}

@@ -1,0 +1,264 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { BootedMachine, bootedMachineMissing } from "../support/booted-machine.ts";
+import {
+  addTunnel,
+  type ConnectorKind,
+  culvertConnector,
+  HOST,
+  metricsPort,
+  served,
+  startConnector,
+  startEdgeProcess,
+} from "../support/lab.ts";
+import { LabLoad } from "../support/lab-load.ts";
+import { makeMinisignKey } from "../support/minisign-key.ts";
+import { startOrigin } from "../support/origins.ts";
+import { pollUntil } from "../support/poll-until.ts";
+import type { OwnedProcess } from "../support/processes.ts";
+import { buildVersion, publishVersion } from "../support/releases.ts";
+import { makeTempDir } from "../support/temp-dir.ts";
+import { openVisit } from "../support/visitors.ts";
+
+const OLD = "1.0.0";
+const NEW = "1.1.0";
+const DEADLINE_MS = 60_000;
+const LINUX = process.platform === "linux";
+
+const { key } = makeMinisignKey();
+const built = makeTempDir();
+const good = join(built.path, "good");
+let oldBinary = "";
+
+beforeAll(() => {
+  oldBinary = buildVersion(OLD, built.path, key);
+  publishVersion(good, NEW, buildVersion(NEW, built.path, key), key);
+}, DEADLINE_MS);
+afterAll(() => built[Symbol.dispose]());
+
+function versionOf(path: string): string {
+  return spawnSync(path, ["version", "--short"], { encoding: "utf8" }).stdout.trim();
+}
+
+/** Children of a process, those included that have ended and that nobody took note of. */
+function childrenOf(pid: number): readonly number[] {
+  return spawnSync("pgrep", ["-P", `${pid}`], { encoding: "utf8" })
+    .stdout.trim()
+    .split("\n")
+    .filter(Boolean)
+    .map(Number);
+}
+
+/** An edge, an origin, and the old version as a connector, run from a file of its own. */
+async function startOldTunnel(flags: readonly string[] = [], gracePeriod = "20s") {
+  await using stack = new AsyncDisposableStack();
+  const dir = stack.use(makeTempDir());
+  const bin = join(dir.path, "bin");
+  mkdirSync(bin);
+  const path = join(bin, "culvert");
+  copyFileSync(oldBinary, path);
+  chmodSync(path, 0o755);
+  const stateDir = join(dir.path, "state");
+  const origin = stack.use(await startOrigin());
+  const edge = await startEdgeProcess(stateDir);
+  stack.use(edge.process);
+  const token = await addTunnel(stateDir, "lab", [HOST]);
+  const kind: ConnectorKind = culvertConnector("quic");
+  const pidFile = join(dir.path, "pid");
+  const run = { token, ...edge, url: `http://127.0.0.1:${origin.port}`, gracePeriod };
+  const argv = (given: typeof run) => [
+    path,
+    ...kind.argv({ ...given, flags: ["--pidfile", pidFile, ...flags] }).slice(kind.argv(given).indexOf("tunnel")),
+  ];
+  const connector = stack.use(startConnector({ ...kind, argv: () => argv(run) }, run));
+  await connector.errorLine(/Registered tunnel connection/);
+  await served(edge.publicPort);
+  const owned = stack.move();
+  return { path, bin, edge, origin, connector, pidFile, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+async function alone(connector: OwnedProcess): Promise<void> {
+  await pollUntil(() => childrenOf(connector.pid).length === 0, { what: "the bridge has gone", deadlineMs: 30_000 });
+}
+
+describe.skipIf(!LINUX)("a running tunnel", () => {
+  test(
+    "updates itself where that was asked for: no request fails, a running one ends well, the process stays the same",
+    async () => {
+      await using at = await startOldTunnel(["--autoupdate-from", good, "--autoupdate-freq", "1s"]);
+      const { connector, edge, origin } = at;
+      const { socket, chunks } = await openVisit(edge.publicPort, { host: HOST, target: "/sse?gate=long" });
+      await using _socket = socket;
+      let answer = (await chunks.next()).value?.toString() ?? "";
+      await using load = new LabLoad(edge.publicPort, ["GET", "POST"]);
+      await connector.errorLine(/Version 1\.1\.0 is installed, and takes over from 1\.0\.0/, 30_000);
+      await connector.errorLine(/Process \d+ is registered: draining this one/, 30_000);
+      await load.more(50);
+      origin.open("long");
+      for await (const chunk of chunks) answer += chunk.toString();
+      expect(answer).toEndWith("data: first\n\ndata: second\n\n");
+      await connector.errorLine(/Version 1\.1\.0 has taken over/, 30_000);
+      await alone(connector);
+      await load.more(50);
+      await load.stop();
+      expect(load.failed).toEqual([]);
+      expect(load.requests.length).toBeGreaterThan(100);
+      expect(connector.end).toBeUndefined();
+      expect(versionOf(at.path)).toBe(NEW);
+      expect(readFileSync(at.pidFile, "utf8")).toBe(`${connector.pid}`);
+      // The new program serves metrics as the old one did, and says who it is.
+      const port = /.*Starting metrics server on 127\.0\.0\.1:(\d+)/s.exec(connector.stderr)?.[1];
+      expect(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()).toContain(`version="${NEW}"`);
+      expect(readdirSync(at.bin).sort()).toEqual(["culvert", "culvert.previous"]);
+    },
+    DEADLINE_MS * 2,
+  );
+
+  test(
+    "goes back to the old version when the new one does not serve, and does not try it again",
+    async () => {
+      using dir = makeTempDir();
+      const script = `#!/bin/sh\n[ "$1" = version ] && echo ${NEW} && exit\necho "I only know my version" >&2\nexit 7\n`;
+      publishVersion(dir.path, NEW, Buffer.from(script), key);
+      await using at = await startOldTunnel(["--autoupdate-from", dir.path, "--autoupdate-freq", "300ms"]);
+      await using load = new LabLoad(at.edge.publicPort, ["GET"]);
+      await at.connector.errorLine(/Version 1\.1\.0 does not work here, and 1\.0\.0 goes on.*it ended with 7/, 30_000);
+      expect(versionOf(at.path)).toBe(OLD);
+      // Several periods.
+      await load.more(300, 20_000);
+      expect(at.connector.stderr.match(/is installed, and takes over/g)).toHaveLength(1);
+      expect(load.failed).toEqual([]);
+      expect(childrenOf(at.connector.pid)).toEqual([]);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "does not update itself unless a place is named, nor where it cannot",
+    async () => {
+      await using quiet = await startOldTunnel(["--autoupdate-freq", "100ms"]);
+      await using off = await startOldTunnel([
+        "--autoupdate-from",
+        good,
+        "--autoupdate-freq",
+        "100ms",
+        "--no-autoupdate",
+      ]);
+      await using wrong = await startOldTunnel(["--autoupdate-from", good, "--autoupdate-window", "late"]);
+      expect((await wrong.connector.errorLine(/does not update itself.*/))[0]).toContain(
+        "autoupdate-window is not HH:MM",
+      );
+      for (const { connector } of [quiet, off]) {
+        await metricsPort(connector);
+        expect(connector.stderr).not.toMatch(/takes over|does not update/);
+      }
+      expect([versionOf(quiet.path), versionOf(off.path)]).toEqual([OLD, OLD]);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "makes way for whatever the file is now at SIGUSR2, over and over, and ends at SIGTERM",
+    async () => {
+      await using at = await startOldTunnel();
+      await using load = new LabLoad(at.edge.publicPort, ["GET"]);
+      const update = (...args: string[]): number | null => spawnSync(at.path, ["update", ...args]).status;
+      expect(update("--from", good)).toBe(11);
+      const turns = (): number => at.connector.stderr.match(/Version \S+ has taken over/g)?.length ?? 0;
+      for (const [turn, version] of [NEW, OLD, NEW].entries()) {
+        if (turn > 0) expect(update("--rollback")).toBe(11);
+        at.connector.signal("SIGUSR2");
+        await pollUntil(() => turns() === turn + 1, { what: `${version} has taken over`, deadlineMs: 20_000 });
+        expect(at.connector.stderr).toContain(`Version ${version} has taken over`);
+        await alone(at.connector);
+      }
+      await load.stop();
+      expect(load.failed).toEqual([]);
+      at.connector.signal("SIGTERM");
+      expect(await at.connector.exitCode(10_000)).toBe(0);
+    },
+    DEADLINE_MS * 2,
+  );
+
+  test(
+    "killed in the middle of it, leaves its place to the new version until its supervisor is back",
+    async () => {
+      await using at = await startOldTunnel();
+      const { socket, chunks } = await openVisit(at.edge.publicPort, { host: HOST, target: "/sse?gate=held" });
+      await using _socket = socket;
+      await chunks.next();
+      at.connector.signal("SIGUSR2");
+      const [, bridge] = await at.connector.errorLine(/Process (\d+) is registered/, 20_000);
+      // It still drains: the answer above is not over.
+      await at.connector.kill();
+      try {
+        await served(at.edge.publicPort);
+        expect(existsSync(`/proc/${bridge}`)).toBe(true);
+      } finally {
+        process.kill(Number(bridge), "SIGKILL");
+      }
+    },
+    DEADLINE_MS,
+  );
+});
+
+const MISSING = bootedMachineMissing("systemd");
+(MISSING === undefined ? describe : describe.skip)(
+  `under systemd${MISSING === undefined ? "" : ` (${MISSING})`}`,
+  () => {
+    const PROGRAM = "/usr/local/bin/culvert";
+    let machine: BootedMachine;
+    beforeAll(async () => {
+      machine = await BootedMachine.boot("systemd", { [PROGRAM]: oldBinary });
+    }, 120_000);
+    afterAll(async () => await machine?.[Symbol.asyncDispose](), DEADLINE_MS);
+
+    async function show(...names: string[]): Promise<Readonly<Record<string, string>>> {
+      const text = await machine.ask("systemctl", "show", "culvert.service", `--property=${names.join(",")}`);
+      return Object.fromEntries(text.split("\n").map((line) => line.split("=", 2)));
+    }
+
+    test(
+      "a hardened service takes a new version, put in place by root, as the same main process",
+      async () => {
+        const listen = ["--http-listen", "127.0.0.1:80", "--tunnel-listen", "127.0.0.1:7844"];
+        await machine.ask(PROGRAM, "service", "install", "--edge", ...listen);
+        const state = ["--state-dir", "/var/lib/culvert-edge"];
+        const token = await machine.ask(PROGRAM, "edge", "tunnel", "add", "web", "app.example.com", ...state);
+        await machine.ask(PROGRAM, "service", "install", token);
+        writeFileSync(join(machine.root, "etc/culvert/config.yml"), "ingress:\n  - service: hello_world\n");
+        const ask = `curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: app.example.com' http://127.0.0.1/`;
+        await pollUntil(async () => (await machine.ask("sh", "-c", ask)) === "200", {
+          ...{ what: "the tunnel serves", deadlineMs: 20_000 },
+        });
+        const before = await show("MainPID", "NRestarts");
+        mkdirSync(join(machine.root, "release"));
+        for (const name of readdirSync(good)) copyFileSync(join(good, name), join(machine.root, "release", name));
+        expect((await machine.run([PROGRAM, "update", "--from", "/release"])).code).toBe(11);
+        const loop = `: >/srv/codes; while [ ! -e /srv/stop ]; do ${ask} >>/srv/codes; done`;
+        const load = machine.run(["sh", "-c", loop]);
+        await machine.ask("systemctl", "kill", "--signal=USR2", "--kill-whom=main", "culvert.service");
+        const log = (): Promise<string> => machine.ask("journalctl", "-u", "culvert", "-o", "cat");
+        await pollUntil(async () => (await log()).includes(`Version ${NEW} has taken over`), {
+          ...{ what: "the new version has taken over", deadlineMs: 40_000 },
+        });
+        await pollUntil(async () => (await show("TasksCurrent", "StatusText"))["StatusText"]?.startsWith("Connected"), {
+          ...{ what: "systemd is told", deadlineMs: 20_000 },
+        });
+        const codes = (): readonly string[] => readFileSync(join(machine.root, "srv/codes"), "utf8").trim().split("\n");
+        await pollUntil(() => codes().length > 50, { what: "more requests", deadlineMs: 20_000 });
+        writeFileSync(join(machine.root, "srv/stop"), "");
+        await load;
+        expect([...new Set(codes())]).toEqual(["200"]);
+        // The first look at the new configuration may be a reload, for a moment.
+        await pollUntil(async () => (await show("ActiveState"))["ActiveState"] === "active", {
+          ...{ what: "the service is active", deadlineMs: 20_000 },
+        });
+        expect(await show("MainPID", "NRestarts", "Result")).toEqual({ ...before, Result: "success" });
+      },
+      DEADLINE_MS * 2,
+    );
+  },
+);
