@@ -249,6 +249,13 @@ export const EDGE_RUN_FLAGS = [
     type: "bool",
     help: "Give a random hostname below --domain to anybody who runs culvert tunnel --url with --quick-service",
   },
+  {
+    name: "release-dir",
+    env: ["CULVERT_RELEASE_DIR"],
+    type: "string",
+    value: "DIR",
+    help: "Releases that the edge's own site hands out at /dl/, beside /install.sh (default releases in the state directory)",
+  },
   ADVERTISE_FLAG,
   {
     name: "once-per-connector",

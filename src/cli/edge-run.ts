@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { join } from "node:path";
 import type { Host } from "../config/host.ts";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
@@ -25,6 +26,7 @@ import {
 import { lockStateDir } from "../edge/store/lock.ts";
 import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { createTunnelToken } from "../edge/tunnel-token.ts";
+import { builtInKeys } from "../update/keys.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import { type Context, EXIT } from "./command.ts";
 import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
@@ -39,6 +41,7 @@ const BUSY_TIMEOUT_MS = 100;
 
 interface EdgeRunOptions extends PublicFlags {
   readonly stateDir: string;
+  readonly releaseDir: string | undefined;
   readonly api: { readonly host: string; readonly port: number; readonly optional: boolean } | undefined;
   readonly http: { readonly host: string; readonly port: number };
   readonly tunnel: { readonly host: string; readonly port: number };
@@ -100,6 +103,7 @@ function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOpt
     tunnel: address("tunnel-listen"),
     location,
     domain,
+    releaseDir: values.string("release-dir"),
     advertise: values.list("advertise"),
     trustedProxies,
     oncePerConnector: values.bool("once-per-connector"),
@@ -151,6 +155,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
       renewCertificate,
       resetKey: resetKey(state),
       cookieKey: cookieKey(state),
+      releases: { folder: options.releaseDir ?? join(state.dir, "releases"), keys: builtInKeys() },
       webhookSecret: webhookSecret(state),
       api: options.api && {
         ...options.api,

@@ -1,3 +1,4 @@
+import { Downloads, type DownloadsOptions } from "../bundle/downloads.ts";
 import type { Clock } from "../core/clock.ts";
 import { delay } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
@@ -57,6 +58,8 @@ export interface EdgeOptions extends Omit<PublicSideOptions, "http">, Omit<Dispa
   readonly tcpHost?: string | undefined;
   /** Give out tunnels with hostnames below the domain to whoever asks. @default false */
   readonly quickTunnels?: boolean;
+  /** Releases that the edge's own site hands out, with the installer. @default none */
+  readonly releases?: DownloadsOptions;
   /** The text that `tunnel run --token` takes; undefined when the tunnel is gone. @default no tokens */
   readonly tunnelToken?: (tunnel: StoredTunnel) => string | undefined;
 }
@@ -124,7 +127,8 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     domain: options.quickTunnels === true ? domain : undefined,
   });
   undo.defer(() => quickTunnels.stop());
-  const site = createSiteApp({ log, quickTunnels });
+  const downloads = options.releases && new Downloads(options.releases);
+  const site = createSiteApp({ log, quickTunnels, downloads });
   const traffic = startDispatchSide(
     { ...options, tcpHost: options.tcpHost ?? options.http.host },
     { store: options.store, registry, clock, log, location: options.location },

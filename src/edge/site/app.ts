@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import type { Downloads } from "../../bundle/downloads.ts";
 import { describe, TunnelError } from "../../core/errors.ts";
 import type { Logger } from "../../core/log.ts";
 import type { QuickTunnels } from "../quick/quick-tunnels.ts";
@@ -7,6 +8,8 @@ import type { QuickTunnels } from "../quick/quick-tunnels.ts";
 export interface SiteDeps {
   readonly log: Logger;
   readonly quickTunnels: QuickTunnels;
+  /** The installer and the releases it takes. */
+  readonly downloads: Downloads | undefined;
 }
 
 interface SiteEnvironment {
@@ -14,7 +17,7 @@ interface SiteEnvironment {
 }
 
 /** The site that is served under the edge's own name, and beside its API. */
-export function createSiteApp({ log, quickTunnels }: SiteDeps): Hono<SiteEnvironment> {
+export function createSiteApp({ log, quickTunnels, downloads }: SiteDeps): Hono<SiteEnvironment> {
   const app = new Hono<SiteEnvironment>();
 
   // `cloudflared tunnel --quick-service` reads nothing but this JSON, whatever the status is (protocol: section 5).
@@ -37,6 +40,10 @@ export function createSiteApp({ log, quickTunnels }: SiteDeps): Hono<SiteEnviron
     }
   });
 
+  if (downloads !== undefined) {
+    app.get("/install.sh", ({ req }) => downloads.script(req.raw));
+    app.get("/dl/:name", ({ req }) => downloads.file(req.param("name"), req.raw));
+  }
   app.get("/", (context) => context.text("This is a Culvert edge.\n"));
   app.notFound((context) => context.text("There is nothing here.\n", 404));
   return app;

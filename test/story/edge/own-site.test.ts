@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { systemClock } from "../../../src/core/clock.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
 import { silentLogger } from "../../../src/core/log.ts";
@@ -9,12 +11,14 @@ import { SiteDispatch, type SiteHandler } from "../../../src/edge/site/site-disp
 import type { Store } from "../../../src/edge/store/port.ts";
 import { openSqliteStore } from "../../../src/edge/store/sqlite/index.ts";
 import { ACTOR, storeTunnel } from "../../support/stored.ts";
+import { makeTempDir } from "../../support/temp-dir.ts";
 import { visit } from "../../support/visitors.ts";
 
 const DOMAIN = "edge.example.test";
 
 let edge: Edge;
 let store: Store;
+const releases = makeTempDir();
 
 beforeAll(async () => {
   store = openSqliteStore(":memory:", randomBytes(32));
@@ -23,6 +27,7 @@ beforeAll(async () => {
       ...{ store, certificate: createEdgeCertificate(createAuthority(Date.now()), [], Date.now()) },
       ...{ http: { host: "127.0.0.1", port: 0 }, tunnel: { host: "127.0.0.1", port: 0 }, quic: false },
       ...{ location: "test01", trustedProxies: [], domain: DOMAIN, quickTunnels: true },
+      releases: { folder: releases.path, keys: [] },
     },
     { clock: systemClock, log: silentLogger },
   );
@@ -30,11 +35,33 @@ beforeAll(async () => {
 afterAll(async () => {
   await edge.close(0);
   store.close();
+  releases[Symbol.dispose]();
 });
 
 const port = (): number => Number(edge.publicAddress.split(":").at(-1));
 
 describe("the edge's own site", () => {
+  test("hands out the installer, filled in with where it came from", async () => {
+    const { status, body } = await visit(port(), { host: `${DOMAIN}:8080`, target: "/install.sh" });
+    expect(status).toBe(200);
+    expect(body.toString()).toContain(`DEFAULT_BASE_URL='http://${DOMAIN}:8080'`);
+    expect(body.toString()).toEndWith('{ main "$@"; }\n');
+  });
+
+  test("hands out releases, whole or from where a download was cut, and nothing beside them", async () => {
+    const bytes = randomBytes(3_000_000);
+    writeFileSync(join(releases.path, "culvert-1.2.3-linux-x64"), bytes);
+    const ask = (target: string, fields: readonly (readonly [string, string])[] = []) =>
+      visit(port(), { host: DOMAIN, target, fields });
+    const whole = await ask("/dl/culvert-1.2.3-linux-x64");
+    expect([whole.status, bytes.equals(whole.body)]).toEqual([200, true]);
+    const rest = await ask("/dl/culvert-1.2.3-linux-x64", [["Range", "bytes=2999000-"]]);
+    expect([rest.status, bytes.subarray(2_999_000).equals(rest.body)]).toEqual([206, true]);
+    for (const target of ["/dl/none", "/dl/..%2fculvert.db", "/dl/%2e%2e/culvert.db", "/dl/"]) {
+      expect((await ask(target)).status).toBe(404);
+    }
+  });
+
   test("gives a quick tunnel to whoever asks, and lists nothing of it to others", async () => {
     const { status, body } = await visit(port(), { host: DOMAIN, target: "/tunnel", method: "POST" });
     expect(status).toBe(200);
