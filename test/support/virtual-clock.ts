@@ -47,6 +47,11 @@ export class VirtualClock implements Clock {
     return this.#timers.size;
   }
 
+  /** Those of them that something waits for: the background ones left out. */
+  get awaited(): number {
+    return [...this.#timers].filter(({ background }) => !background).length;
+  }
+
   /** Moves time by `ms`, firing what becomes due; ends with the work of the last timer done. */
   async advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms;

@@ -71,8 +71,8 @@ test("what fails is offered again with growing waits, in order, and given up at 
   let waitMs = 1_000;
   for (let call = 1; call < TRIES; call += 1) {
     await pollUntil(() => hook.received.length === call, { what: `call ${call}` });
-    // The answer must be back before the wait begins.
-    await pollUntil(() => clock.pending === 1, { what: "the wait" });
+    // The answer must be back before the wait begins; until then only the limit on the call runs.
+    await pollUntil(() => clock.awaited === 1, { what: "the wait" });
     await clock.advance(waitMs - 1);
     expect(hook.received).toHaveLength(call);
     await clock.advance(1);
@@ -107,7 +107,7 @@ test("a receiver that does not answer is left after a while, and holds up nobody
   sender.post(quick.url, { event: "y" });
   await pollUntil(() => sender.counters.delivered === 1, { what: "the quick one" });
   await clock.advance(CALL_TIMEOUT_MS);
-  await pollUntil(() => clock.pending === 1, { what: "the wait" });
+  await pollUntil(() => clock.awaited === 1, { what: "the wait" });
   await clock.advance(1_000);
   await pollUntil(() => sender.counters.delivered === 2, { what: "the slow one" });
 });
