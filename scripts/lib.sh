@@ -10,7 +10,7 @@ DENO=$ROOT/node_modules/.bin/deno
 BIOME=$ROOT/node_modules/.bin/biome
 
 # What the tests call beside our own binary, as `command:debian-package`. The one place to add to.
-TEST_COMMANDS="curl:curl openssl:openssl tinyproxy:tinyproxy microsocks:microsocks ip:iproute2 nft:nftables conntrack:conntrack ssh:openssh-client sshd:openssh-server redis-server:redis-server redis-benchmark:redis-tools scp:openssh-client rsync:rsync pg_ctlcluster:postgresql smbd:samba smbclient:smbclient xrdp:xrdp xfreerdp:freerdp2-x11 Xvfb:xvfb nginx:nginx-light chromium:chromium certutil:libnss3-tools systemd-nspawn:systemd-container debootstrap:debootstrap minisign:minisign qemu-aarch64-static:qemu-user-static /usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1:libc6-arm64-cross /lib/ld-musl-x86_64.so.1:musl wine:wine mcs:mono-mcs busybox:busybox shellcheck:shellcheck"
+TEST_COMMANDS="curl:curl openssl:openssl tinyproxy:tinyproxy microsocks:microsocks ip:iproute2 nft:nftables conntrack:conntrack ssh:openssh-client sshd:openssh-server redis-server:redis-server redis-benchmark:redis-tools scp:openssh-client rsync:rsync pg_ctlcluster:postgresql smbd:samba smbclient:smbclient xrdp:xrdp xfreerdp:freerdp2-x11 Xvfb:xvfb nginx:nginx-light chromium:chromium certutil:libnss3-tools systemd-nspawn:systemd-container debootstrap:debootstrap minisign:minisign qemu-aarch64-static:qemu-user-static /usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1:libc6-arm64-cross /lib/ld-musl-x86_64.so.1:musl wine:wine mcs:mono-mcs busybox:busybox shellcheck:shellcheck rpmbuild:rpm cpio:cpio readelf:binutils skopeo:skopeo umoci:umoci plistutil:libplist-utils /usr/x86_64-linux-gnu/lib/ld-linux-x86-64.so.2:libc6-amd64-cross"
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }

@@ -1,6 +1,5 @@
 // Builds binaries and what is published with them; see usage() and scripts/build.
 
-import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -14,6 +13,7 @@ import {
   parseMinisignSecretKey,
 } from "../../src/wire/minisign.ts";
 import { type Compiled, type CompileOptions, compile, measureStart } from "./compile.ts";
+import { commitSeconds, sourceVersion } from "./identity.ts";
 import { ROOT } from "./npm-packages.ts";
 import { publish } from "./publish.ts";
 import { renderSbom } from "./sbom.ts";
@@ -25,7 +25,8 @@ const USAGE = `usage: scripts/build [options]
   --target TARGET    this one; may be repeated. Default: this machine's, as dist/culvert too
   --sign KEYFILE     sign with this minisign secret key (minisign -G -W); the binaries trust it for updates
   --update-key KEY   trust this minisign public key too: a .pub file or its second line; may be repeated
-  --out DIR          folder for the results; default dist`;
+  --out DIR          folder for the results; default dist
+  --packages         instead: packages of binaries that are there already; see --packages --help`;
 
 function main(): number {
   const { values } = parseArgs({
@@ -44,7 +45,7 @@ function main(): number {
     console.log(USAGE);
     return 0;
   }
-  const version = packageVersion();
+  const version = sourceVersion();
   const secret = values.sign === undefined ? undefined : readSecretKey(values.sign);
   const trusted: MinisignPublicKey[] = (values["update-key"] ?? []).map(readPublicKey);
   if (secret !== undefined) trusted.push(secret);
@@ -143,16 +144,8 @@ function readPublicKey(given: string): MinisignPublicKey {
   return parsed.value;
 }
 
-function packageVersion(): string {
-  const { version }: { version: string } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
-  return version;
-}
-
-/** Time of the commit rather than of the build: the same source gives the same bytes. */
 function buildDate(): string {
-  const given = process.env["SOURCE_DATE_EPOCH"];
-  const seconds = Number(given ?? execFileSync("git", ["log", "-1", "--format=%ct"], { cwd: ROOT, encoding: "utf8" }));
-  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
+  return `${new Date(commitSeconds() * 1000).toISOString().slice(0, 19)}Z`;
 }
 
 /** Another name of a file, in place of whatever had it. */

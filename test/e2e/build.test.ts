@@ -1,17 +1,32 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { compile, measureStart } from "../../scripts/release/compile.ts";
 import { checkPageHashes } from "../../scripts/release/mach-o.ts";
-import { binaryName, nativeTarget, TARGETS } from "../../scripts/release/targets.ts";
+import { binaryName, nativeTarget, TARGETS, type Target } from "../../scripts/release/targets.ts";
+import { renderPlist } from "../../src/service/launchd.ts";
 import { minisignDigest, verifyMinisign } from "../../src/update/signature.ts";
+import { addTunnel, cleanEnvironment, HOST, served, startEdgeProcess } from "../support/lab.ts";
 import { makeMinisignKey } from "../support/minisign-key.ts";
-import { hasMusl, makeMuslLibraries } from "../support/musl.ts";
+import { hasMusl, makeMuslLibraries, makeMuslRoot } from "../support/musl.ts";
+import { startOrigin } from "../support/origins.ts";
 import { startProcess } from "../support/processes.ts";
+import { describeRelease, missingCommand } from "../support/release-tests.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
@@ -21,9 +36,13 @@ const BUILD_DEADLINE_MS = 540_000;
 const START_LIMIT_MS = 30;
 const ARM64_ROOT = "/usr/aarch64-linux-gnu";
 
+function sumOf(path: string): string {
+  return createHash("sha256").update(readFileSync(path)).digest("hex");
+}
+
 const has = (command: string): boolean => spawnSync("which", [command]).status === 0;
 
-describe("scripts/build --all", () => {
+describeRelease("scripts/build --all", undefined, () => {
   const { key, publicFile, secretFile } = makeMinisignKey();
   const dir = makeTempDir();
   const out = join(dir.path, "out");
@@ -46,6 +65,23 @@ describe("scripts/build --all", () => {
     for (const target of names) expect(statSync(at(target)).mode & 0o111).not.toBe(0);
     for (const { name } of TARGETS) expect(said).toContain(`${binaryName(VERSION, name)}: `);
   });
+
+  test(
+    "makes the same bytes of everything once more: binaries, SBOMs, sums, manifest, signatures",
+    async () => {
+      const again = join(dir.path, "again");
+      const argv = [join(ROOT, "scripts", "build"), "--all", "--sign", join(dir.path, "key"), "--out", again];
+      await using build = startProcess(argv);
+      expect(await build.exitCode(BUILD_DEADLINE_MS)).toBe(0);
+      const sums = (folder: string): readonly string[] =>
+        readdirSync(folder)
+          .sort()
+          .map((name) => `${name} ${sumOf(join(folder, name))}`);
+      expect(sums(again)).toEqual(sums(out));
+      rmSync(again, { recursive: true });
+    },
+    BUILD_DEADLINE_MS,
+  );
 
   test("leaves no working file behind", () => {
     expect(readdirSync(out).filter((name) => name.startsWith("."))).toEqual([]);
@@ -94,7 +130,7 @@ describe("scripts/build --all", () => {
     const licenses = readFileSync(join(out, `culvert-${VERSION}-licenses.txt`), "utf8");
     for (const target of TARGETS) {
       const sbom = JSON.parse(readFileSync(join(out, `culvert-${VERSION}-${target.name}.cdx.json`), "utf8"));
-      expect(sbom).toMatchObject({ bomFormat: "CycloneDX", specVersion: "1.5" });
+      expect(sbomProblems(sbom)).toEqual([]);
       const purls: string[] = sbom.components.map((component: { purl: string }) => component.purl);
       expect(purls[0]).toStartWith(`pkg:npm/${target.runtime.replace("@", "%40")}@`);
       expect(purls.some((purl) => purl.includes("quic-linux-x64"))).toBe(target.quiche);
@@ -118,9 +154,13 @@ describe("scripts/build --all", () => {
     expect(bestMs).toBeLessThan(START_LIMIT_MS);
   });
 
-  test("macOS: every page is what the signature says, and a changed one is not", () => {
-    for (const name of ["darwin-x64", "darwin-arm64"]) {
+  test("macOS: a program for this processor, and every page is what the signature says", () => {
+    for (const [name, processor] of [
+      ["darwin-x64", 0x01000007],
+      ["darwin-arm64", 0x0100000c],
+    ] as const) {
       const file = readFileSync(at(name));
+      expect(readMachO(file)).toMatchObject({ processor, kind: MACH_EXECUTE, platform: MACH_MACOS, signedToEnd: true });
       const { pages, wrong } = checkPageHashes(file);
       expect(pages).toBeGreaterThan(20_000);
       expect(wrong).toBe(0);
@@ -147,11 +187,24 @@ describe("scripts/build --all", () => {
     }
   });
 
-  test.skipIf(!has("qemu-aarch64-static") || !existsSync(ARM64_ROOT))("linux-arm64 runs, emulated", () => {
-    const env = { QEMU_LD_PREFIX: ARM64_ROOT };
-    const run = spawnSync("qemu-aarch64-static", [at("linux-arm64"), "--version"], { encoding: "utf8", env });
-    expect(run.stdout).toStartWith(`culvert version ${VERSION} `);
-  });
+  test.skipIf(!has("qemu-aarch64-static") || !existsSync(ARM64_ROOT))(
+    "linux-arm64, emulated, serves a request through a tunnel of an edge on this machine",
+    async () => {
+      await using origin = await startOrigin();
+      using state = makeTempDir();
+      const edge = await startEdgeProcess(join(state.path, "state"));
+      await using _edge = edge.process;
+      const token = await addTunnel(join(state.path, "state"), "lab", [HOST]);
+      const url = `http://127.0.0.1:${origin.port}`;
+      const words = ["tunnel", "--metrics", "127.0.0.1:0", "run", "--token", token, "--url", url];
+      const env = { ...cleanEnvironment(), QEMU_LD_PREFIX: ARM64_ROOT };
+      await using connector = startProcess(["qemu-aarch64-static", at("linux-arm64"), ...words], { env });
+      await connector.errorLine(/Version \S+ \(linux_arm64\)/, 30_000);
+      await connector.errorLine(/Registered tunnel connection/, 30_000);
+      await served(edge.publicPort, 30_000);
+    },
+    90_000,
+  );
 
   test.skipIf(!has("qemu-x86_64-static"))("linux-x64-baseline runs on a processor without AVX", () => {
     const argv = ["-cpu", "Westmere", at("linux-x64-baseline"), "--version"];
@@ -165,6 +218,126 @@ describe("scripts/build --all", () => {
     await using up = startProcess([at("linux-x64-musl"), "up", "--hello-world", "--check"], { env });
     await up.errorLine(/answered 200/);
   });
+
+  test.skipIf(!hasMusl() || process.getuid?.() !== 0)("linux-x64-musl runs in a root without glibc", async () => {
+    using root = makeTempDir();
+    makeMuslRoot(root.path);
+    copyFileSync(at("linux-x64-musl"), join(root.path, "culvert"));
+    const argv = ["chroot", "--userspec=65534:65534", root.path, "/culvert", "up", "--hello-world", "--check"];
+    await using up = startProcess(argv, { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
+    await up.errorLine(/answered 200/);
+  });
+});
+
+/** What of CycloneDX 1.5's schema an SBOM breaks, as far as it uses it (https://cyclonedx.org/schema/bom-1.5.schema.json). */
+function sbomProblems(sbom: ReturnType<typeof JSON.parse>): readonly string[] {
+  const problems: string[] = [];
+  const want = (good: boolean, what: string): void => {
+    if (!good) problems.push(what);
+  };
+  const known = "bomFormat specVersion serialNumber version metadata components dependencies".split(" ");
+  for (const name of Object.keys(sbom)) want(known.includes(name), `unknown ${name}`);
+  want(sbom.bomFormat === "CycloneDX" && sbom.specVersion === "1.5", "bomFormat, specVersion");
+  want(/^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(sbom.serialNumber), "serialNumber");
+  want(Number.isInteger(sbom.version) && sbom.version >= 1, "version");
+  want(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(sbom.metadata.timestamp), "timestamp");
+  const refs = new Set<string>();
+  for (const component of [sbom.metadata.component, ...sbom.components]) {
+    const { type, name, "bom-ref": ref, hashes, licenses } = component;
+    want(["application", "library", "platform"].includes(type), `type ${type}`);
+    want(typeof name === "string" && name !== "", `name ${name}`);
+    want(typeof ref === "string" && ref !== "" && !refs.has(ref), `bom-ref ${ref}`);
+    refs.add(ref);
+    for (const { alg, content } of hashes) {
+      want(content.length === { "SHA-256": 64, "SHA-512": 128 }[alg as string] && /^[0-9a-f]+$/.test(content), ref);
+    }
+    for (const { license } of licenses) want(/^[A-Za-z0-9.-]+$/.test(license.id), `licence of ${ref}`);
+  }
+  for (const { ref, dependsOn } of sbom.dependencies) {
+    for (const each of [ref, ...dependsOn]) want(refs.has(each), `dependency ${each}`);
+  }
+  return problems;
+}
+
+const MACH_EXECUTE = 2;
+const MACH_MACOS = 1;
+
+/** Head and two commands of a thin 64-bit Mach-O file (mach-o/loader.h). */
+function readMachO(file: Buffer) {
+  let platform = 0;
+  let signedToEnd = false;
+  for (let i = 0, at = 32; i < file.readUInt32LE(16); i++, at += file.readUInt32LE(at + 4)) {
+    const command = file.readUInt32LE(at);
+    // LC_BUILD_VERSION, LC_CODE_SIGNATURE.
+    if (command === 0x32) platform = file.readUInt32LE(at + 8);
+    if (command === 0x1d) signedToEnd = file.readUInt32LE(at + 8) + file.readUInt32LE(at + 12) === file.length;
+  }
+  return {
+    magic: file.readUInt32LE(0),
+    processor: file.readUInt32LE(4),
+    kind: file.readUInt32LE(12),
+    platform,
+    signedToEnd,
+  };
+}
+
+describe("macOS property lists", () => {
+  const system = { kind: "system" } as const;
+  const user = { kind: "user", home: "/Users/a & b" } as const;
+  const common = { program: ["/usr/local/bin/culvert"], name: undefined, user: undefined };
+  const lists = [
+    renderPlist({ ...common, role: "connector", scope: system }),
+    renderPlist({ ...common, role: "connector", scope: user, name: "web", program: ["/opt/<culvert>"] }),
+    renderPlist({ ...common, role: "edge", scope: system }),
+  ];
+  const python =
+    "import plistlib,sys; p=plistlib.load(open(sys.argv[1],'rb')); assert p['Label'] and p['ProgramArguments']";
+
+  // Apple's plutil runs on macOS only; the others read the same format.
+  for (const [command, ...args] of [
+    ["plutil", "-lint", "LIST"],
+    // It ends with 0 also when it failed, and then there is no result.
+    ["plistutil", "-i", "LIST", "-o", "OUT", "-f", "bin"],
+    ["python3", "-c", python, "LIST"],
+  ] as const) {
+    const missing = missingCommand(command);
+    test.skipIf(missing !== undefined)(`pass ${command}${missing === undefined ? "" : ` (${missing})`}`, () => {
+      using dir = makeTempDir();
+      const path = join(dir.path, "list.plist");
+      const check = (text: string) => {
+        writeFileSync(path, text);
+        const words = args.map((word) => ({ LIST: path, OUT: join(dir.path, "out") })[word as "LIST"] ?? word);
+        const { status, stderr } = spawnSync(command, words, { encoding: "utf8" });
+        const lost = (args as readonly string[]).includes("OUT") && !existsSync(join(dir.path, "out"));
+        rmSync(join(dir.path, "out"), { force: true });
+        return { status: lost ? 1 : status, stderr };
+      };
+      for (const text of lists) {
+        expect(check(text)).toEqual({ status: 0, stderr: "" });
+        expect(check(text.slice(0, text.length / 2))).not.toEqual({ status: 0, stderr: "" });
+      }
+    });
+  }
+});
+
+describe("what does not run is not built", () => {
+  test.each([
+    ["process.exit(3);", /does not start \(3\)/],
+    [`console.log("culvert version 9.9.9 (built never)");`, /says "culvert version 9\.9\.9/],
+    ["export const broken = ;", /bun build failed/],
+  ])(
+    "%s",
+    (main, says) => {
+      using dir = makeTempDir();
+      mkdirSync(join(dir.path, "src"));
+      writeFileSync(join(dir.path, "src", "main.ts"), main);
+      const options = { version: VERSION, date: "2026-01-01T00:00:00Z", updateKeys: [], root: dir.path };
+      const before = readdirSync(join(ROOT, "dist")).length;
+      expect(() => compile(nativeTarget() ?? (TARGETS[0] as Target), options)).toThrow(says);
+      expect(readdirSync(join(ROOT, "dist"))).toHaveLength(before);
+    },
+    60_000,
+  );
 });
 
 describe("two builds of one source", () => {

@@ -211,7 +211,7 @@ const MISSING = bootedMachineMissing("systemd");
     const PROGRAM = "/usr/local/bin/culvert";
     let machine: BootedMachine;
     beforeAll(async () => {
-      machine = await BootedMachine.boot("systemd", { [PROGRAM]: oldBinary });
+      machine = await BootedMachine.boot("systemd", { [PROGRAM]: oldBinary, "/srv/program": oldBinary });
     }, 120_000);
     afterAll(async () => await machine?.[Symbol.asyncDispose](), DEADLINE_MS);
 
@@ -221,11 +221,15 @@ const MISSING = bootedMachineMissing("systemd");
     }
 
     test(
-      "a hardened service takes a new version, put in place by root, as the same main process",
+      "a hardened service takes a new version, which a timer of the machine got, as the same main process",
       async () => {
+        // Of its own, and no service: those of an edge restart, and end the connections of visitors.
         const listen = ["--http-listen", "127.0.0.1:80", "--tunnel-listen", "127.0.0.1:7844"];
-        await machine.ask(PROGRAM, "service", "install", "--edge", ...listen);
-        const state = ["--state-dir", "/var/lib/culvert-edge"];
+        const state = ["--state-dir", "/srv/edge"];
+        await machine.ask("systemd-run", "--unit=edge", "/srv/program", "edge", "run", ...state, ...listen);
+        await pollUntil(async () => (await machine.run(["curl", "-s", "http://127.0.0.1/"])).code === 0, {
+          ...{ what: "the edge listens", deadlineMs: 20_000 },
+        });
         const token = await machine.ask(PROGRAM, "edge", "tunnel", "add", "web", "app.example.com", ...state);
         await machine.ask(PROGRAM, "service", "install", token);
         writeFileSync(join(machine.root, "etc/culvert/config.yml"), "ingress:\n  - service: hello_world\n");
@@ -236,10 +240,17 @@ const MISSING = bootedMachineMissing("systemd");
         const before = await show("MainPID", "NRestarts");
         mkdirSync(join(machine.root, "release"));
         for (const name of readdirSync(good)) copyFileSync(join(good, name), join(machine.root, "release", name));
-        expect((await machine.run([PROGRAM, "update", "--from", "/release"])).code).toBe(11);
+        const units = join(import.meta.dirname, "..", "..", "packaging", "systemd");
+        for (const name of readdirSync(units)) {
+          copyFileSync(join(units, name), join(machine.root, "etc/systemd/system", name));
+        }
+        writeFileSync(join(machine.root, "etc/culvert/update.env"), "CULVERT_UPDATE_FROM=/release\n");
+        await machine.ask("systemctl", "daemon-reload");
+        await machine.ask("systemctl", "start", "culvert-update.timer");
         const loop = `: >/srv/codes; while [ ! -e /srv/stop ]; do ${ask} >>/srv/codes; done`;
         const load = machine.run(["sh", "-c", loop]);
-        await machine.ask("systemctl", "kill", "--signal=USR2", "--kill-whom=main", "culvert.service");
+        await machine.ask("systemctl", "start", "culvert-update.service");
+        expect(await machine.ask(PROGRAM, "version", "--short")).toBe(NEW);
         const log = (): Promise<string> => machine.ask("journalctl", "-u", "culvert", "-o", "cat");
         await pollUntil(async () => (await log()).includes(`Version ${NEW} has taken over`), {
           ...{ what: "the new version has taken over", deadlineMs: 40_000 },

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const LOADER = "/lib/ld-musl-x86_64.so.1";
@@ -39,4 +39,15 @@ export function makeMuslLibraries(folder: string): Readonly<Record<string, strin
   const { status, stderr } = spawnSync("gcc", [...args, `-Wl,-soname,${SHIM}`], { encoding: "utf8" });
   if (status !== 0) throw new Error(`gcc: ${stderr}`);
   return { LD_LIBRARY_PATH: folder };
+}
+
+/** Fills a folder with a root of a system that has musl and nothing else. */
+export function makeMuslRoot(folder: string): void {
+  for (const name of ["lib", "tmp", "dev"]) mkdirSync(join(folder, name));
+  chmodSync(join(folder, "tmp"), 0o1777);
+  chmodSync(folder, 0o755);
+  makeMuslLibraries(join(folder, "lib"));
+  copyFileSync(LOADER, join(folder, LOADER));
+  // Where a runtime gets chance and nothing from.
+  writeFileSync(join(folder, "dev", "null"), "", { mode: 0o666 });
 }
