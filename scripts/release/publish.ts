@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { renderInstallScript } from "../../src/bundle/install-script.ts";
+import { renderInstallScript, renderPowerShellInstaller } from "../../src/bundle/install-script.ts";
 import {
   binaryComment,
   type Manifest,
@@ -38,6 +38,7 @@ export function publish(files: readonly ReleaseFile[], options: PublishOptions):
   writeFileSync(join(out, licenses), readFileSync(LICENSES_FILE));
   for (const name of [manifestName(version), NEWEST_MANIFEST]) writeFileSync(join(out, name), manifestText);
   writeFileSync(join(out, "install.sh"), renderInstallScript({ baseUrl: undefined, keys }), { mode: 0o755 });
+  writeFileSync(join(out, "install.ps1"), renderPowerShellInstaller({ baseUrl: undefined, keys }));
   const boms = files.map(({ target }) => `culvert-${version}-${target}.cdx.json`);
   const listed = boms.filter((name) => existsSync(join(out, name)));
   const summed = [...files.map(({ name }) => name), ...listed, licenses, manifestName(version)];
@@ -50,6 +51,7 @@ export function publish(files: readonly ReleaseFile[], options: PublishOptions):
     [sumsName(version), sumsComment(version)],
     [NEWEST_SUMS, sumsComment(version)],
     ["install.sh", `culvert ${version} installer`],
+    ["install.ps1", `culvert ${version} installer for Windows`],
   ]);
   for (const [name, trusted] of comments) {
     const signature = join(out, `${name}.minisig`);

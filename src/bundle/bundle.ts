@@ -12,7 +12,7 @@ import type { ReleaseFolder } from "../update/source.ts";
 import { readManifest, verifyBeside } from "../update/update.ts";
 import { MAX_SIGNATURE_TEXT, type MinisignPublicKey } from "../wire/minisign.ts";
 import { EXAMPLE_CONFIG } from "./example-config.ts";
-import { renderInstallScript } from "./install-script.ts";
+import { renderInstallScript, renderPowerShellInstaller } from "./install-script.ts";
 import { type TarFile, tar } from "./tar.ts";
 
 /** Top folder of the archive: `install.sh --offline` looks there. */
@@ -119,6 +119,7 @@ function texts({ sums, signature }: BundleContent, keys: readonly MinisignPublic
     text("SHA256SUMS", sums),
     ...(signature === undefined ? [] : [text("SHA256SUMS.minisig", signature)]),
     text("install.sh", renderInstallScript({ baseUrl: undefined, keys }), 0o755),
+    text("install.ps1", renderPowerShellInstaller({ baseUrl: undefined, keys })),
     text("config.example.yml", EXAMPLE_CONFIG),
   ];
 }

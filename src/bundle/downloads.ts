@@ -2,7 +2,7 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode, TunnelError } from "../core/errors.ts";
 import type { MinisignPublicKey } from "../wire/minisign.ts";
-import { renderInstallScript } from "./install-script.ts";
+import { type InstallScriptOptions, renderInstallScript, renderPowerShellInstaller } from "./install-script.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 /** As in a manifest: a name and no path, so that nothing outside the folder can be asked for. */
@@ -28,16 +28,25 @@ export class Downloads {
   }
 
   /**
-   * The installer, which takes releases from where it came from.
+   * The installer for Linux and its like, which takes releases from where it came from.
    *
    * @param request its URL has the name the visitor used, `x-forwarded-proto` the scheme, as our own listener sets it
    */
-  script({ url, method, headers }: Request): Response {
+  script(request: Request): Response {
+    return this.#installer(request, renderInstallScript);
+  }
+
+  /** The same for Windows. */
+  powerShellScript(request: Request): Response {
+    return this.#installer(request, renderPowerShellInstaller);
+  }
+
+  #installer({ url, method, headers }: Request, render: (options: InstallScriptOptions) => string): Response {
     if (method !== "GET" && method !== "HEAD") return notAllowed();
     const { protocol, host } = new URL(url);
     const scheme = headers.get("x-forwarded-proto") ?? protocol.slice(0, -1);
     const baseUrl = `${scheme === "https" ? "https" : "http"}://${host}`;
-    const body = renderInstallScript({ baseUrl, keys: this.#keys });
+    const body = render({ baseUrl, keys: this.#keys });
     return new Response(method === "HEAD" ? null : body, {
       headers: { ...COMMON, "content-type": TEXT, "content-length": `${body.length}` },
     });

@@ -1,4 +1,5 @@
-import template from "../../install.sh" with { type: "text" };
+import powerShellTemplate from "../../install.ps1" with { type: "text" };
+import shellTemplate from "../../install.sh" with { type: "text" };
 import { TunnelError } from "../core/errors.ts";
 import { encodeMinisignPublicKey, type MinisignPublicKey } from "../wire/minisign.ts";
 
@@ -10,16 +11,27 @@ export interface InstallScriptOptions {
 }
 
 /** `install.sh` with defaults filled in. Throws a TunnelError for an address that a shell could read as something else. */
-export function renderInstallScript({ baseUrl = "", keys }: InstallScriptOptions): string {
+export function renderInstallScript(options: InstallScriptOptions): string {
+  const { baseUrl, keys } = defaultsOf(options);
+  return fill(fill(shellTemplate, "\nDEFAULT_BASE_URL=", baseUrl), "\nDEFAULT_KEYS=", keys);
+}
+
+/** `install.ps1` with defaults filled in. Throws as {@link renderInstallScript}. */
+export function renderPowerShellInstaller(options: InstallScriptOptions): string {
+  const { baseUrl, keys } = defaultsOf(options);
+  return fill(fill(powerShellTemplate, "\n  $DefaultBaseUrl = ", baseUrl), "\n  $DefaultKeys = ", keys);
+}
+
+function defaultsOf({ baseUrl = "", keys }: InstallScriptOptions): { readonly baseUrl: string; readonly keys: string } {
   if (!/^(https?:\/\/[A-Za-z0-9.:[\]_~/-]+)?$/.test(baseUrl)) {
     throw new TunnelError("config.invalid", `"${baseUrl}" is not an address that an installer can be given`);
   }
-  const named = keys.map(encodeMinisignPublicKey).join(" ");
-  return fill(fill(template, "DEFAULT_BASE_URL", baseUrl), "DEFAULT_KEYS", named);
+  return { baseUrl, keys: keys.map(encodeMinisignPublicKey).join(" ") };
 }
 
-function fill(text: string, variable: string, value: string): string {
-  const line = `\n${variable}=''\n`;
-  if (!text.includes(line)) throw new TunnelError("update.failed", `install.sh has no line ${variable}=''`);
-  return text.replace(line, () => `\n${variable}='${value}'\n`);
+/** Puts `value` between the empty quotes that end the line which begins so. */
+function fill(text: string, begin: string, value: string): string {
+  const line = `${begin}''\n`;
+  if (!text.includes(line)) throw new TunnelError("update.failed", `An installer has no line ${line.trim()}`);
+  return text.replace(line, () => `${begin}'${value}'\n`);
 }

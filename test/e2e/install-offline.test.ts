@@ -50,6 +50,7 @@ describe("culvert bundle", () => {
         "SHA256SUMS",
         "SHA256SUMS.minisig",
         "install.sh",
+        "install.ps1",
         "config.example.yml",
         `culvert-1.0.0-${thisTarget().name}`,
       ].map((name) => `culvert-bundle/${name}`),

@@ -118,8 +118,8 @@ function checkArrows(module: Module, modules: ReadonlyMap<string, Module>): Viol
       continue;
     }
     const target = resolve(module.path, specifier);
-    // The version, and the installer that a checkout is installed with as well, are all that stands outside src.
-    if (target === "../package.json" || target === "../install.sh") continue;
+    // The version, and the installers that a checkout is installed with as well, are all that stands outside src.
+    if (["../package.json", "../install.sh", "../install.ps1"].includes(target)) continue;
     if (specifier.endsWith(".ts") ? !modules.has(target) : target.startsWith("../")) {
       const why =
         "import paths carry the .ts ending and stay in src: Deno and the compiled binary resolve nothing else";

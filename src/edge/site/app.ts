@@ -42,6 +42,7 @@ export function createSiteApp({ log, quickTunnels, downloads }: SiteDeps): Hono<
 
   if (downloads !== undefined) {
     app.get("/install.sh", ({ req }) => downloads.script(req.raw));
+    app.get("/install.ps1", ({ req }) => downloads.powerShellScript(req.raw));
     app.get("/dl/:name", ({ req }) => downloads.file(req.param("name"), req.raw));
   }
   app.get("/", (context) => context.text("This is a Culvert edge.\n"));

@@ -46,6 +46,8 @@ describe("the edge's own site", () => {
     expect(status).toBe(200);
     expect(body.toString()).toContain(`DEFAULT_BASE_URL='http://${DOMAIN}:8080'`);
     expect(body.toString()).toEndWith('{ main "$@"; }\n');
+    const windows = await visit(port(), { host: `${DOMAIN}:8080`, target: "/install.ps1" });
+    expect(windows.body.toString()).toContain(`$DefaultBaseUrl = 'http://${DOMAIN}:8080'`);
   });
 
   test("hands out releases, whole or from where a download was cut, and nothing beside them", async () => {
