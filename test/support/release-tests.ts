@@ -1,12 +1,15 @@
 import { describe } from "bun:test";
 import { spawnSync } from "node:child_process";
 
-/** Tests that build many binaries or packages, minutes in all: wanted where a release is made, and in CI. */
-const WANTED = process.env["CULVERT_TEST_RELEASE"] === "1";
+/**
+ * Why tests of releases are not run now; undefined when they are. These boot machines, build many binaries or packages, or
+ * repeat others in every shell: minutes in all, wanted where a release is made, and in CI.
+ */
+export const RELEASE_TESTS_OFF = process.env["CULVERT_TEST_RELEASE"] === "1" ? undefined : "set CULVERT_TEST_RELEASE=1";
 
 /** A suite for where releases are tested, skipped with the reason elsewhere, or where `missing` is one. */
 export function describeRelease(name: string, missing: string | undefined, suite: () => void): void {
-  const why = WANTED ? missing : "set CULVERT_TEST_RELEASE=1";
+  const why = RELEASE_TESTS_OFF ?? missing;
   if (why === undefined) describe(name, suite);
   else describe.skip(`${name} (${why})`, suite);
 }
