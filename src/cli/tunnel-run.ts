@@ -9,6 +9,7 @@ import { createSystemDns } from "../connector/discovery/dns.ts";
 import { createFindAddresses, maxConnections } from "../connector/edges.ts";
 import { goArch } from "../connector/identity.ts";
 import { LiveRoutes } from "../connector/live-routes.ts";
+import { LiveLog } from "../connector/management/live-log.ts";
 import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
@@ -37,7 +38,9 @@ export async function run(context: Context): Promise<number> {
   }
   const { config } = built;
   let logLevel = config.logLevel;
+  const live = new LiveLog({ random: systemRandom });
   const log = createLogger({
+    tap: live,
     level: () => logLevel,
     format: config.logFormat,
     wallMs: systemClock.wallMs,
@@ -45,7 +48,7 @@ export async function run(context: Context): Promise<number> {
   });
   for (const warning of built.warnings) log.warn(warning);
   try {
-    return await serve(context, config, log, (level) => {
+    return await serve(context, config, { log, live }, (level) => {
       logLevel = level;
     });
   } catch (error) {
@@ -84,7 +87,7 @@ async function nameToId(context: Context): Promise<readonly string[] | number> {
 async function serve(
   context: Context,
   config: RunConfig,
-  log: Logger,
+  { log, live }: { readonly log: Logger; readonly live: LiveLog },
   setLogLevel: (level: LogLevel) => void,
 ): Promise<number> {
   const connectorId = newConnectorId();
@@ -147,6 +150,7 @@ async function serve(
       metrics: config.metrics,
       version: VERSION,
       flags: config.settings,
+      management: config.management && { ...config.management, live },
       platform: process.platform,
       arch: process.arch,
     },

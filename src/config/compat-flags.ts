@@ -18,8 +18,6 @@ const NEVER: readonly Row[] = [
   ["quic-disable-pmtu-discovery", "bool", { env: ["TUNNEL_DISABLE_QUIC_PMTU"] }],
   ["quic-connection-level-flow-control-limit", "int", { env: ["TUNNEL_QUIC_CONN_LEVEL_FLOW_CONTROL_LIMIT"] }],
   ["quic-stream-level-flow-control-limit", "int", { env: ["TUNNEL_QUIC_STREAM_LEVEL_FLOW_CONTROL_LIMIT"] }],
-  ["management-hostname", "string", { env: ["TUNNEL_MANAGEMENT_HOSTNAME"] }],
-  ["management-diagnostics", "bool", { env: ["TUNNEL_MANAGEMENT_DIAGNOSTICS"] }],
   ["service-op-ip", "string", { env: ["TUNNEL_SERVICE_OP_IP"] }],
   ["api-key", "string", { env: ["TUNNEL_API_KEY"], secret: true }],
   ["api-email", "string", { env: ["TUNNEL_API_EMAIL"] }],
@@ -64,7 +62,6 @@ const LATER: readonly Row[] = [
   ["log-directory", "string", { env: ["TUNNEL_LOGDIRECTORY"] }],
   ["trace-output", "string", { env: ["TUNNEL_TRACE_OUTPUT"] }],
   ["stdin-control", "bool", { env: ["STDIN_CONTROL"] }],
-  ["label", "string"],
   ["proxy-dns", "bool"],
 ];
 

@@ -55,6 +55,15 @@ export interface RunConfig {
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   readonly pidFile: string | undefined;
+  /** What the connector itself answers through the tunnel; undefined = nothing. */
+  readonly management:
+    | {
+        readonly hostname: string;
+        readonly diagnostics: boolean;
+        readonly label: string | undefined;
+        readonly edgeKey: string | undefined;
+      }
+    | undefined;
   readonly tags: ReadonlyArray<readonly [name: string, value: string]>;
   readonly rules: IngressRules;
   /** `--max-active-flows`; undefined = what the rules say, 0 = no bound. */
@@ -182,6 +191,7 @@ class Builder {
       logLevel: this.#choice("loglevel", LOG_LEVELS),
       logFormat: this.#choice("output", ["default", "json"] as const),
       pidFile: pidFile === undefined ? undefined : expandHome(this.#host, pidFile),
+      management: this.#management(identity.managementKey),
       tags: this.#tags(),
       rules: rules.rules,
       maxActiveFlows,
@@ -357,6 +367,14 @@ class Builder {
       return undefined;
     if (parsed === undefined) this.#usage(`Metrics address "${text}" must be HOST:PORT, such as localhost:2000`);
     return parsed;
+  }
+
+  #management(edgeKey: string | undefined): RunConfig["management"] {
+    const values = this.#values;
+    const hostname = values.string("management-hostname");
+    if (hostname === undefined) return undefined;
+    const diagnostics = values.bool("management-diagnostics");
+    return { hostname, diagnostics, label: values.string("label"), edgeKey };
   }
 
   #tags(): [string, string][] {

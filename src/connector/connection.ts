@@ -50,7 +50,7 @@ export interface ConnectionDeps {
   /** Takes what edges push; slot 0 reports this machine's rules. */
   readonly configuration: LiveConfiguration;
   readonly observer: {
-    registered(connIndex: number, location: string, protocol: string): void;
+    registered(connIndex: number, location: string, protocol: string, localIp: string | undefined): void;
     unregistered(connIndex: number): void;
     registrationFailed(error: string): void;
   };
@@ -186,7 +186,7 @@ class ConnectionLife implements SlotConnection {
       location: result.location,
       protocol: session.protocol,
     });
-    this.#deps.observer.registered(this.#connIndex, result.location, session.protocol);
+    this.#deps.observer.registered(this.#connIndex, result.location, session.protocol, session.localIp);
     session.serve(this.#deps.proxy);
     onRegistered();
     if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfigurations(session, client);

@@ -18,12 +18,14 @@ import {
   FEATURE_QUIC_FRAMES,
   type Transport,
 } from "../transport/port.ts";
+import { LOG_EVENTS } from "../wire/management-events.ts";
 import { createConnect } from "./connection.ts";
 import type { SetFlag } from "./describe-rules.ts";
 import type { FindAddresses } from "./edges.ts";
 import { goArch, type TunnelIdentity } from "./identity.ts";
 import { LiveConfiguration, type LocalResult } from "./live-configuration.ts";
 import type { LiveRoutes } from "./live-routes.ts";
+import { type ManagementOptions, withManagement } from "./management/index.ts";
 
 /** Features every connector of ours announces (protocol: section 4.8). */
 const FEATURES = [
@@ -61,6 +63,8 @@ export interface ConnectorOptions {
   readonly version: string;
   /** Flags that somebody set, of which an edge is told some. @default none */
   readonly flags?: readonly SetFlag[];
+  /** What the connector itself answers through the tunnel. @default nothing */
+  readonly management?: ManagementOptions | undefined;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -133,6 +137,19 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     log.info(`Starting metrics server on ${server.address}/metrics`);
   }
 
+  let localIp: string | undefined;
+  const { management, routes } = options;
+  const route =
+    management === undefined
+      ? routes.route
+      : withManagement(routes.route, management, {
+          ...{ tunnelId: options.identity.tunnelId, connectorId: options.connectorId, clock, log },
+          localIp: () => localIp,
+          diagnostics: async (path) => {
+            if (path !== "/metrics") return undefined;
+            return { type: metrics.registry.contentType, body: await metrics.registry.metrics() };
+          },
+        });
   const supervisor = startSupervisor({
     haConnections: options.haConnections,
     maxConnections: options.maxConnections,
@@ -161,19 +178,20 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       rpcTimeoutMs: options.rpcTimeoutMs,
       gracePeriodMs: options.gracePeriodMs,
       proxy: createProxy({
-        route: options.routes.route,
+        route,
         flow: createFlows({
           network: () => options.routes.privateNetwork,
           maxActiveFlows: options.maxActiveFlows,
-          log,
+          log: log.with({ event: LOG_EVENTS.indexOf("tcp") }),
           observer: metrics,
         }),
-        log,
+        log: log.with({ event: LOG_EVENTS.indexOf("http") }),
         observer: metrics,
       }),
       configuration,
       observer: {
-        registered: (connIndex, location, protocol) => {
+        registered: (connIndex, location, protocol, ip) => {
+          localIp = ip;
           tellProtocol(protocol);
           live.set(connIndex, (live.get(connIndex) ?? 0) + 1);
           metrics.registered(connIndex, location);

@@ -30,6 +30,21 @@ const CONSOLE_NAMES: Readonly<Record<LogLevel, string>> = {
 
 export type LogFormat = "default" | "json";
 
+/** One line before it is rendered. */
+export interface LogRecord {
+  readonly level: LogLevel;
+  readonly wallMs: number;
+  readonly message: string;
+  readonly fields: LogFields;
+}
+
+/** Sees lines beside where they are written, whatever the level of those is. Must not throw. */
+export interface LogTap {
+  /** Whether it takes lines of this level at present. */
+  wants(level: LogLevel): boolean;
+  take(record: LogRecord): void;
+}
+
 /**
  * A logger that renders lines as cloudflared does and hands them to `write` (without a newline).
  * `default`: `2006-01-02T15:04:05Z INF message key=value`; `json`: one object with level, time, message, fields.
@@ -40,19 +55,25 @@ export function createLogger(options: {
   format: LogFormat;
   wallMs: () => number;
   write: (line: string) => void;
+  tap?: LogTap | undefined;
 }): Logger {
-  const { level } = options;
+  const { level, tap } = options;
   const fixed = typeof level === "function" ? undefined : LOG_LEVELS.indexOf(level);
   const threshold = (): number => fixed ?? LOG_LEVELS.indexOf((level as () => LogLevel)());
   const render = options.format === "json" ? renderJson : renderConsole;
 
   const make = (base: LogFields): Logger => {
     const emit = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
-      if (LOG_LEVELS.indexOf(level) < threshold()) return;
-      options.write(render(level, options.wallMs(), message, fields === undefined ? base : { ...base, ...fields }));
+      const written = LOG_LEVELS.indexOf(level) >= threshold();
+      const tapped = tap?.wants(level) === true;
+      if (!written && !tapped) return;
+      const wallMs = options.wallMs();
+      const all = fields === undefined ? base : { ...base, ...fields };
+      if (written) options.write(render(level, wallMs, message, all));
+      if (tapped) tap.take({ level, wallMs, message, fields: all });
     };
     return {
-      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold(),
+      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold() || tap?.wants(level) === true,
       debug: (message, fields) => emit("debug", message, fields),
       info: (message, fields) => emit("info", message, fields),
       warn: (message, fields) => emit("warn", message, fields),
