@@ -2,6 +2,7 @@ import { RegistrationClient } from "../control/registration-client.ts";
 import { type Clock, delay } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import type { RpcMethod } from "../ops/tunnel-metrics.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import type { Connect, SlotConnection } from "../supervisor/runner.ts";
@@ -49,11 +50,15 @@ export interface ConnectionDeps {
   readonly proxy: (stream: IncomingStream) => void;
   /** Takes what edges push; slot 0 reports this machine's rules. */
   readonly configuration: LiveConfiguration;
-  readonly observer: {
-    registered(connIndex: number, location: string, protocol: string, localIp: string | undefined): void;
-    unregistered(connIndex: number): void;
-    registrationFailed(error: string): void;
-  };
+  readonly observer: ConnectionObserver;
+}
+
+export interface ConnectionObserver {
+  registered(connIndex: number, location: string, session: ConnectorSession): void;
+  unregistered(connIndex: number, session: ConnectorSession): void;
+  registrationFailed(error: string): void;
+  /** Runs a call of registration RPC, and counts and times it. */
+  call<T>(method: RpcMethod, run: () => Promise<T>, failed?: (result: T) => boolean): Promise<T>;
 }
 
 /** Dials, registers, serves and watches one connection after another, as the supervisor asks. */
@@ -128,11 +133,9 @@ class ConnectionLife implements SlotConnection {
       return;
     }
     // The edge answers once it sends nothing new; after that only running requests are left.
-    void client
-      .unregister({
-        signal: this.#cancelled.signal,
-        timeoutMs: Math.min(this.#deps.gracePeriodMs, this.#deps.rpcTimeoutMs),
-      })
+    const timeoutMs = Math.min(this.#deps.gracePeriodMs, this.#deps.rpcTimeoutMs);
+    void this.#deps.observer
+      .call("unregister_connection", () => client.unregister({ signal: this.#cancelled.signal, timeoutMs }))
       .catch((error: unknown) => this.#log.warn("Unregister failed", { error: describe(error) }))
       .then(() => this.#drainFor(session));
   }
@@ -161,22 +164,30 @@ class ConnectionLife implements SlotConnection {
     onRegistered: () => void,
     onLeaving: () => void,
   ): Promise<SlotEnd> {
-    const { identity, info, rpcTimeoutMs, clock } = this.#deps;
-    session.onConfiguration((update) => this.#deps.configuration.applyRemote(update));
+    const { identity, info, rpcTimeoutMs, clock, observer } = this.#deps;
+    session.onConfiguration((update) =>
+      observer.call(
+        "update_configuration",
+        () => this.#deps.configuration.applyRemote(update),
+        ({ error }) => error !== "",
+      ),
+    );
     const client = new RegistrationClient(await this.#controlOf(session), { clock });
-    const result = await client.register(
-      {
-        ...identity,
-        ...info,
-        connIndex: this.#connIndex,
-        localIp: session.localIp,
-        numPreviousAttempts: this.#previousAttempts,
-      },
-      { signal: this.#cancelled.signal, timeoutMs: rpcTimeoutMs },
+    const request = {
+      ...identity,
+      ...info,
+      connIndex: this.#connIndex,
+      localIp: session.localIp,
+      numPreviousAttempts: this.#previousAttempts,
+    };
+    const result = await observer.call(
+      "register_connection",
+      () => client.register(request, { signal: this.#cancelled.signal, timeoutMs: rpcTimeoutMs }),
+      ({ kind }) => kind === "refused",
     );
     if (result.kind === "refused") {
       session.close();
-      this.#deps.observer.registrationFailed(result.code);
+      observer.registrationFailed(result.code);
       this.#log.error("Register tunnel error from server side", { error: result.cause });
       return { kind: "refused", why: result.code, permanent: !result.shouldRetry };
     }
@@ -186,7 +197,7 @@ class ConnectionLife implements SlotConnection {
       location: result.location,
       protocol: session.protocol,
     });
-    this.#deps.observer.registered(this.#connIndex, result.location, session.protocol, session.localIp);
+    observer.registered(this.#connIndex, result.location, session);
     session.serve(this.#deps.proxy);
     onRegistered();
     if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfigurations(session, client);
@@ -197,7 +208,7 @@ class ConnectionLife implements SlotConnection {
       this.#drainFor(session);
     });
     const end = await this.#untilClosed(session);
-    this.#deps.observer.unregistered(this.#connIndex);
+    observer.unregistered(this.#connIndex, session);
     return end;
   }
 
@@ -237,8 +248,10 @@ class ConnectionLife implements SlotConnection {
   async #reportConfiguration(client: RegistrationClient): Promise<void> {
     const config = this.#deps.configuration.describeLocal();
     if (config === undefined) return;
-    await client
-      .updateLocalConfiguration(config, { signal: this.#cancelled.signal })
+    await this.#deps.observer
+      .call("update_local_configuration", () =>
+        client.updateLocalConfiguration(config, { signal: this.#cancelled.signal }),
+      )
       .catch((error: unknown) => this.#log.debug("Local configuration was not reported", { error: describe(error) }));
   }
 

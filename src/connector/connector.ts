@@ -3,14 +3,14 @@ import { describe } from "../core/errors.ts";
 import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import type { IngressRules } from "../ingress/rules.ts";
-import { createConnectorMetrics } from "../ops/connector-metrics.ts";
-import { startMetricsServer } from "../ops/metrics-server.ts";
+import { ConnectorMetrics } from "../ops/connector-metrics.ts";
+import { type MetricsAddress, startMetricsServer } from "../ops/metrics-server.ts";
 import type { StatusServer } from "../ops/status-server.ts";
 import { createFlows } from "../proxy/flows.ts";
 import { createProxy } from "../proxy/proxy.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
-import { startSupervisor } from "../supervisor/runner.ts";
+import { type Supervisor, startSupervisor } from "../supervisor/runner.ts";
 import {
   type DialTarget,
   FEATURE_EDGE_LEAVING,
@@ -24,6 +24,7 @@ import type { SetFlag } from "./describe-rules.ts";
 import type { FindAddresses } from "./edges.ts";
 import { goArch, type TunnelIdentity } from "./identity.ts";
 import { LiveConfiguration, type LocalResult } from "./live-configuration.ts";
+import { LiveConnections } from "./live-connections.ts";
 import type { LiveRoutes } from "./live-routes.ts";
 import { type ManagementOptions, withManagement } from "./management/index.ts";
 
@@ -59,7 +60,9 @@ export interface ConnectorOptions {
   readonly gracePeriodMs: number;
   readonly rpcTimeoutMs: number;
   /** Where metrics are served; undefined = the known ports, `off` = nowhere. */
-  readonly metrics: { readonly host: string; readonly port: number } | "off" | undefined;
+  readonly metrics: MetricsAddress | "off" | undefined;
+  /** `user:password` that metrics ask for. @default nobody is asked */
+  readonly metricsAuth?: string | undefined;
   readonly version: string;
   /** Flags that somebody set, of which an edge is told some. @default none */
   readonly flags?: readonly SetFlag[];
@@ -102,12 +105,29 @@ export interface Connector {
  */
 export async function startConnector(options: ConnectorOptions, deps: ConnectorDeps): Promise<Connector> {
   const { clock, log } = deps;
-  const metrics = createConnectorMetrics({ backends: () => options.routes.backends() });
-  /** Connections by index: while one gives way to another, both may have the same. */
-  const live = new Map<number, number>();
+  const { management, routes } = options;
+  const live = new LiveConnections(clock);
+  let stopping = false;
+  const metrics = new ConnectorMetrics(
+    {
+      backends: () => routes.backends(),
+      loads: () => routes.loads(),
+      services: () => routes.services(),
+      flowLimit: () => options.maxActiveFlows ?? routes.privateNetwork?.maxActiveFlows ?? 0,
+      connections: () => live.facts(),
+      transports: () =>
+        options.transports.flatMap(({ name }, index) => {
+          const score = supervisor?.plan.scores[index];
+          return score === undefined ? [] : [{ name, score }];
+        }),
+      version: options.version,
+      quickTunnelHostname: "",
+    },
+    clock,
+  );
   const ready = Promise.withResolvers<void>();
-  const configuration = new LiveConfiguration(options.routes, { log, observer: metrics, flags: options.flags ?? [] });
-  await options.routes.start();
+  const configuration = new LiveConfiguration(routes, { log, observer: metrics.tunnel, flags: options.flags ?? [] });
+  await routes.start();
 
   const [preferred] = options.transports;
   let usual = true;
@@ -122,23 +142,28 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     }
   };
 
+  let supervisor: Supervisor | undefined;
   let server: StatusServer | undefined;
   if (options.metrics !== "off") {
     server = await startMetricsServer(
       {
-        registry: metrics.registry,
+        metrics: (format) => metrics.render(format),
+        tunnelId: options.identity.tunnelId,
         connectorId: options.connectorId,
-        readyConnections: () => live.size,
+        version: options.version,
+        readyConnections: () => live.count,
+        connections: () => live.shown(),
         quickTunnelHostname: "",
         configuration: () => configuration.describe(),
+        flags: Object.fromEntries((options.flags ?? []).map(({ name, value }) => [name, value])),
+        clock,
       },
-      options.metrics,
+      { address: options.metrics, auth: options.metricsAuth },
     );
     log.info(`Starting metrics server on ${server.address}/metrics`);
   }
 
   let localIp: string | undefined;
-  const { management, routes } = options;
   const route =
     management === undefined
       ? routes.route
@@ -146,11 +171,54 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
           ...{ tunnelId: options.identity.tunnelId, connectorId: options.connectorId, clock, log },
           localIp: () => localIp,
           diagnostics: async (path) => {
-            if (path !== "/metrics") return undefined;
-            return { type: metrics.registry.contentType, body: await metrics.registry.metrics() };
+            return path === "/metrics" ? metrics.render("text") : undefined;
           },
         });
-  const supervisor = startSupervisor({
+  const connect = createConnect({
+    transports: options.transports,
+    target: options.target,
+    identity: options.identity,
+    info: {
+      connectorId: options.connectorId,
+      version: options.version,
+      arch: goArch(options.platform, options.arch),
+      features: FEATURES,
+    },
+    clock,
+    log,
+    rpcTimeoutMs: options.rpcTimeoutMs,
+    gracePeriodMs: options.gracePeriodMs,
+    proxy: createProxy({
+      route,
+      flow: createFlows({
+        network: () => routes.privateNetwork,
+        maxActiveFlows: options.maxActiveFlows,
+        clock,
+        log: log.with({ event: LOG_EVENTS.indexOf("tcp") }),
+        observer: metrics.requests,
+      }),
+      clock,
+      log: log.with({ event: LOG_EVENTS.indexOf("http") }),
+      observer: metrics.requests,
+    }),
+    configuration,
+    observer: {
+      registered: (connIndex, location, session) => {
+        localIp = session.localIp;
+        tellProtocol(session.protocol);
+        live.add(connIndex, session);
+        metrics.tunnel.registered(connIndex, location);
+        ready.resolve();
+      },
+      unregistered: (connIndex, session) => {
+        metrics.tunnel.sessionEnded(connIndex, session.quicStats?.());
+        if (live.remove(connIndex, session)) metrics.tunnel.unregistered(connIndex);
+      },
+      registrationFailed: (error) => metrics.tunnel.registrationFailed(error),
+      call: (method, run, failed) => metrics.tunnel.call(method, run, failed),
+    },
+  });
+  const running = startSupervisor({
     haConnections: options.haConnections,
     maxConnections: options.maxConnections,
     transports: options.transports.length,
@@ -163,63 +231,36 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     onWait: (slot, delayMs) => {
       log.info(`Retrying connection in ${formatWait(delayMs)}`, { connIndex: slot, event: 0 });
     },
-    connect: createConnect({
-      transports: options.transports,
-      target: options.target,
-      identity: options.identity,
-      info: {
-        connectorId: options.connectorId,
-        version: options.version,
-        arch: goArch(options.platform, options.arch),
-        features: FEATURES,
-      },
-      clock,
-      log,
-      rpcTimeoutMs: options.rpcTimeoutMs,
-      gracePeriodMs: options.gracePeriodMs,
-      proxy: createProxy({
-        route,
-        flow: createFlows({
-          network: () => options.routes.privateNetwork,
-          maxActiveFlows: options.maxActiveFlows,
-          log: log.with({ event: LOG_EVENTS.indexOf("tcp") }),
-          observer: metrics,
-        }),
-        log: log.with({ event: LOG_EVENTS.indexOf("http") }),
-        observer: metrics,
-      }),
-      configuration,
-      observer: {
-        registered: (connIndex, location, protocol, ip) => {
-          localIp = ip;
-          tellProtocol(protocol);
-          live.set(connIndex, (live.get(connIndex) ?? 0) + 1);
-          metrics.registered(connIndex, location);
-          ready.resolve();
+    connect: (request, events) => {
+      const transport = options.transports[request.attempt.transport]?.name ?? "";
+      metrics.tunnel.attemptStarted(transport);
+      return connect(request, {
+        ...events,
+        onEnd: (end) => {
+          metrics.tunnel.attemptEnded(transport, end, stopping);
+          events.onEnd(end);
         },
-        unregistered: (connIndex) => {
-          const left = (live.get(connIndex) ?? 1) - 1;
-          if (left > 0) {
-            live.set(connIndex, left);
-            return;
-          }
-          live.delete(connIndex);
-          metrics.unregistered(connIndex);
-        },
-        registrationFailed: (error) => metrics.registrationFailed(error),
-      },
-    }),
+      });
+    },
   });
+  supervisor = running;
 
   return {
     ready: ready.promise,
     metricsAddress: server?.address,
     replaceRules: (rules) => configuration.applyLocal(rules),
-    rulesRefused: () => metrics.configured("refused", undefined),
-    stop: () => supervisor.stop(),
-    stopNow: () => supervisor.stopNow(),
-    finished: supervisor.finished.then(async (end) => {
-      await options.routes.close();
+    rulesRefused: () => metrics.tunnel.configured("refused", undefined),
+    stop: () => {
+      stopping = true;
+      running.stop();
+    },
+    stopNow: () => {
+      stopping = true;
+      running.stopNow();
+    },
+    finished: running.finished.then(async (end) => {
+      metrics.stop();
+      await routes.close();
       log.info("Tunnel server stopped");
       if (server !== undefined) {
         await server.close();
