@@ -1,4 +1,6 @@
+import { rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import type { Host } from "../config/host.ts";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
@@ -6,7 +8,7 @@ import { systemClock } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { type ControlServer, startControlServer } from "../edge/control/server.ts";
-import { startEdge } from "../edge/edge.ts";
+import { type Edge, startEdge } from "../edge/edge.ts";
 import { DOMAIN_SHAPE, readDomain } from "../edge/hostname.ts";
 import { managementKey } from "../edge/management-token.ts";
 import type { HttpsSideOptions } from "../edge/public-side.ts";
@@ -28,6 +30,7 @@ import { createTunnelToken } from "../edge/tunnel-token.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import { type Context, EXIT } from "./command.ts";
 import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
+import { pickAnyTunnel } from "./edge-pick.ts";
 import { type PublicFlags, readPublicFlags } from "./edge-public.ts";
 import { stateDirOf } from "./edge-state.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
@@ -35,6 +38,19 @@ import { loggerFor, reportError, reportFailure } from "./failure.ts";
 const MIN_ALERT_AFTER_MS = 1_000;
 /** How long everything stands still for another process that writes, in ms. Callers of the API try again. */
 const BUSY_TIMEOUT_MS = 100;
+
+/** Requests whose bodies are kept; each may have 128 KiB of them. */
+const MAX_INSPECTED = 10_000;
+/** In the state directory: the address of the inspector's page with the key that opens it. */
+const INSPECT_FILE = "inspect-url";
+
+interface InspectFlags {
+  readonly host: string;
+  readonly port: number;
+  readonly kept: number;
+  /** Names or ids of tunnels. */
+  readonly asked: readonly string[];
+}
 
 interface EdgeRunOptions extends PublicFlags {
   readonly stateDir: string;
@@ -50,6 +66,7 @@ interface EdgeRunOptions extends PublicFlags {
   readonly quickTunnels: boolean;
   readonly graceMs: number;
   readonly tcpHost: string | undefined;
+  readonly inspect: InspectFlags | undefined;
   readonly alerts: { readonly afterMs: number; readonly webhook: string | undefined };
 }
 
@@ -106,9 +123,26 @@ function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOpt
     quickTunnels: values.bool("quick-tunnels"),
     graceMs: values.number("grace-period"),
     tcpHost: values.string("tcp-listen"),
+    inspect: readInspect(values, address, problems),
     alerts: readAlerts(values, problems),
     ...readPublicFlags(values, problems),
   };
+}
+
+function readInspect(
+  values: Values,
+  address: (flag: string) => { host: string; port: number },
+  problems: string[],
+): InspectFlags | undefined {
+  const asked = values.list("inspect");
+  if (asked.length === 0) return undefined;
+  const listen = address("inspect-listen");
+  const kept = values.number("inspect-keep");
+  if (listen.host !== "" && !isLoopback(listen.host)) {
+    problems.push("--inspect-listen must be on loopback, such as 127.0.0.1:4040: it shows what visitors send");
+  }
+  if (kept < 1 || kept > MAX_INSPECTED) problems.push(`--inspect-keep must be from 1 to ${MAX_INSPECTED}`);
+  return { ...listen, kept, asked };
 }
 
 function readAlerts(values: Values, problems: string[]): EdgeRunOptions["alerts"] {
@@ -157,12 +191,17 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
         ca: state.authority.cert,
         key: managementKey(state.sealingKey),
       },
+      inspect: options.inspect && {
+        ...options.inspect,
+        tunnels: options.inspect.asked.map((name) => pickAnyTunnel(store, name).id),
+      },
       tunnelToken: (tunnel) =>
         createTunnelToken(store, tunnel, { addresses: loadAdvertised(state), ca: state.authority.cert }),
     },
     { clock: systemClock, log },
   );
   saveAdvertised(state, advertised(options, edge.tunnelAddress));
+  if (edge.inspector !== undefined) stack.defer(tellInspector(edge.inspector, state.dir, log));
   const control = await startControl(state.dir, edge.registry, options, log);
   log.info("Edge is ready", {
     public: `http://${edge.publicAddress}`,
@@ -187,6 +226,15 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
 function internalAuthority(options: EdgeRunOptions, state: EdgeState): HttpsSideOptions["internal"] {
   if (options.https?.internal !== true) return undefined;
   return { authority: state.authority, own: options.domain === undefined ? [] : [options.domain] };
+}
+
+/** The key is for the owner's eyes, so the log has only the file that it is in. Gives what takes the file away. */
+function tellInspector(inspector: NonNullable<Edge["inspector"]>, dir: string, log: Logger): () => void {
+  const path = join(dir, INSPECT_FILE);
+  rmSync(path, { force: true });
+  writeFileSync(path, `${inspector.url}\n`, { mode: 0o600, flag: "wx" });
+  log.warn("Requests are kept and shown: open the address in the file", { inspect: inspector.address, file: path });
+  return () => rmSync(path, { force: true });
 }
 
 /** The edge serves without it. */

@@ -8,6 +8,7 @@ import type { CertifiedKey } from "./certificates.ts";
 import { ConfigurationPush } from "./configuration-push.ts";
 import { addDispatchMetrics } from "./dispatch-metrics.ts";
 import { type DispatchSideOptions, startDispatchSide } from "./dispatch-side.ts";
+import { type InspectOptions, startInspectSide } from "./inspect/inspect-side.ts";
 import { type ManagementSideOptions, startManagementSide } from "./management-side.ts";
 import { type PublicSideOptions, startPublicSide } from "./public-side.ts";
 import { QuickTunnels } from "./quick/quick-tunnels.ts";
@@ -51,6 +52,8 @@ export interface EdgeOptions extends Omit<PublicSideOptions, "http">, Omit<Dispa
   readonly resetKey?: Uint8Array;
   /** The management API. @default none */
   readonly api?: ManagementSideOptions | undefined;
+  /** Keep requests to some tunnels and show them on a page of this machine. @default none */
+  readonly inspect?: InspectOptions | undefined;
   /** Name of the edge itself, under which visitors find its own site. @default none */
   readonly domain?: string | undefined;
   /** Address that public TCP ports are opened on. @default that of `http` */
@@ -69,6 +72,8 @@ export interface Edge {
   readonly tunnelAddress: string;
   /** Where the management API is; undefined = there is none. */
   readonly apiUrl: string | undefined;
+  /** Where requests are shown; `url` opens it and is a secret. Undefined = nowhere. */
+  readonly inspector: { readonly address: string; readonly url: string } | undefined;
   /** What connectors can come over. */
   readonly protocols: readonly string[];
   readonly registry: Registry;
@@ -142,8 +147,13 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
           handler: (request, ip) => site.fetch(request, { ip }),
         });
   undo.defer(() => ownSite?.stop());
+  const door = ownSite ?? dispatcher;
+  const inspection = await (options.inspect === undefined
+    ? undefined
+    : startInspectSide(options.inspect, { door, clock, log, location: options.location }));
+  undo.defer(() => inspection?.close());
   const visitors = await startPublicSide(options, {
-    dispatcher: ownSite ?? dispatcher,
+    dispatcher: inspection?.door ?? door,
     registry,
     store: options.store,
     policy: { trustedProxies: options.trustedProxies },
@@ -199,6 +209,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     metricsAddress: visitors.metricsAddress,
     tunnelAddress: formatAddress(tunnels),
     apiUrl: management?.url,
+    inspector: inspection && { address: inspection.address, url: inspection.url },
     protocols: tunnels.protocols,
     registry,
     reload: () => visitors.reload(),
@@ -209,7 +220,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       quickTunnels.stop();
       history.stop();
       ownSite?.stop();
-      const unmanaged = management?.close();
+      const unmanaged = Promise.all([management?.close(), inspection?.close()]);
       const freed = tunnels.close();
       // Connectors that know another edge go there now; until visitors' running requests are done they serve both.
       front.announceLeaving();
