@@ -1,3 +1,4 @@
+import { API_FLAGS } from "../config/flags.ts";
 import { RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import {
   ACCESS_CURL_FLAGS,
@@ -26,6 +27,7 @@ import {
 import { EDGE_TRAFFIC_COMMANDS } from "./edge-traffic-commands.ts";
 import { VALIDATE_FLAGS } from "./ingress-flags.ts";
 import { MANAGEMENT_COMMANDS } from "./management-commands.ts";
+import { TAIL_FLAGS } from "./tail-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -308,6 +310,26 @@ const access: Command = {
   ],
 };
 
+const tail: Command = {
+  name: "tail",
+  summary: "Follow a connector's log from anywhere",
+  usage: "[TUNNEL]",
+  description:
+    "Prints the log lines of a tunnel's connector as they are written, whatever the connector's own --loglevel is. Against Cloudflare's edge or one of one's own. One actor at a time follows a connector's log.",
+  examples: ["culvert tail web", "culvert tail --event http --level warn web", "culvert tail --output json web"],
+  flags: [...API_FLAGS.filter(({ name }) => name === "origincert" || name === "api-url"), ...TAIL_FLAGS],
+  load: async () => await import("./tail.ts"),
+  children: [
+    {
+      name: "token",
+      summary: "Print a token to follow a tunnel's log with",
+      usage: "TUNNEL",
+      hidden: true,
+      load: async () => ({ run: (await import("./tail.ts")).token }),
+    },
+  ],
+};
+
 /** Every command there is. */
 export const ROOT: Command = {
   name: "culvert",
@@ -330,6 +352,7 @@ export const ROOT: Command = {
     tunnel,
     edge,
     access,
+    tail,
     ...MANAGEMENT_COMMANDS.filter(({ name }) => name === "login").map((login) => ({ ...login, hidden: true })),
     // cloudflared's other name for it.
     { ...access, name: "forward", hidden: true },

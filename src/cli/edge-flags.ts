@@ -328,6 +328,13 @@ export const EDGE_RUN_FLAGS = [
     value: "HOST:PORT",
     help: "Where the management API is; TLS by the edge's own authority unless it is on loopback; off = nowhere",
   },
+  {
+    name: "management-hostname",
+    env: ["CULVERT_MANAGEMENT_HOSTNAME"],
+    type: "string",
+    value: "NAME",
+    help: "Name, or URL, under which connectors are looked into (culvert tail); default: management. in front of --domain",
+  },
   ...INSPECT_FLAGS,
   ...PUBLIC_FLAGS,
   ...LOG_FLAGS,

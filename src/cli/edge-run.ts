@@ -6,10 +6,12 @@ import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
+import { formatPublicKey } from "../core/es256.ts";
 import type { Logger } from "../core/log.ts";
 import { type ControlServer, startControlServer } from "../edge/control/server.ts";
 import { type Edge, startEdge } from "../edge/edge.ts";
 import { DOMAIN_SHAPE, readDomain } from "../edge/hostname.ts";
+import { readManagementHost } from "../edge/management-host.ts";
 import { managementKey } from "../edge/management-token.ts";
 import type { HttpsSideOptions } from "../edge/public-side.ts";
 import type { Registry } from "../edge/registry.ts";
@@ -64,6 +66,7 @@ interface EdgeRunOptions extends PublicFlags {
   readonly oncePerConnector: boolean;
   readonly quic: boolean;
   readonly quickTunnels: boolean;
+  readonly managementHost: { readonly hostname: string; readonly url?: string } | undefined;
   readonly graceMs: number;
   readonly tcpHost: string | undefined;
   readonly inspect: InspectFlags | undefined;
@@ -121,12 +124,22 @@ function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOpt
     oncePerConnector: values.bool("once-per-connector"),
     quic: values.bool("quic"),
     quickTunnels: values.bool("quick-tunnels"),
+    managementHost: readManagement(values, problems),
     graceMs: values.number("grace-period"),
     tcpHost: values.string("tcp-listen"),
     inspect: readInspect(values, address, problems),
     alerts: readAlerts(values, problems),
     ...readPublicFlags(values, problems),
   };
+}
+
+function readManagement(values: Values, problems: string[]): EdgeRunOptions["managementHost"] {
+  const asked = values.string("management-hostname");
+  const host = asked === undefined ? undefined : readManagementHost(asked);
+  if (asked !== undefined && host === undefined) {
+    problems.push(`--management-hostname "${asked}" must be ${DOMAIN_SHAPE}, or a URL without a path`);
+  }
+  return host;
 }
 
 function readInspect(
@@ -191,12 +204,20 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
         ca: state.authority.cert,
         key: managementKey(state.sealingKey),
       },
+      management: {
+        hostname: options.domain === undefined ? undefined : `management.${options.domain}`,
+        ...options.managementHost,
+        key: managementKey(state.sealingKey),
+      },
       inspect: options.inspect && {
         ...options.inspect,
         tunnels: options.inspect.asked.map((name) => pickAnyTunnel(store, name).id),
       },
       tunnelToken: (tunnel) =>
-        createTunnelToken(store, tunnel, { addresses: loadAdvertised(state), ca: state.authority.cert }),
+        createTunnelToken(store, tunnel, {
+          ...{ addresses: loadAdvertised(state), ca: state.authority.cert },
+          managementKey: formatPublicKey(managementKey(state.sealingKey)),
+        }),
     },
     { clock: systemClock, log },
   );

@@ -9,6 +9,7 @@ import { ConfigurationPush } from "./configuration-push.ts";
 import { addDispatchMetrics } from "./dispatch-metrics.ts";
 import { type DispatchSideOptions, startDispatchSide } from "./dispatch-side.ts";
 import { type InspectOptions, startInspectSide } from "./inspect/inspect-side.ts";
+import { type ManagementHostOptions, managementUrl, withManagementHost } from "./management-host.ts";
 import { type ManagementSideOptions, startManagementSide } from "./management-side.ts";
 import { type PublicSideOptions, startPublicSide } from "./public-side.ts";
 import { QuickTunnels } from "./quick/quick-tunnels.ts";
@@ -52,6 +53,8 @@ export interface EdgeOptions extends Omit<PublicSideOptions, "http">, Omit<Dispa
   readonly resetKey?: Uint8Array;
   /** The management API. @default none */
   readonly api?: ManagementSideOptions | undefined;
+  /** Lets those who have a token look into connectors. @default nobody may */
+  readonly management?: ManagementHostOptions | undefined;
   /** Keep requests to some tunnels and show them on a page of this machine. @default none */
   readonly inspect?: InspectOptions | undefined;
   /** Name of the edge itself, under which visitors find its own site. @default none */
@@ -152,8 +155,12 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     ? undefined
     : startInspectSide(options.inspect, { door, clock, log, location: options.location }));
   undo.defer(() => inspection?.close());
+  const shown = inspection?.door ?? door;
+  const managed =
+    options.management && withManagementHost(shown, options.management, { ...deps, registry, store: options.store });
+  undo.defer(() => managed?.stop());
   const visitors = await startPublicSide(options, {
-    dispatcher: inspection?.door ?? door,
+    dispatcher: managed ?? shown,
     registry,
     store: options.store,
     policy: { trustedProxies: options.trustedProxies },
@@ -167,8 +174,14 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     await visitors.close();
     await visitors.end();
   });
+  const { hostname: managementHost, url: managementHostUrl } = options.management ?? {};
   const managing = {
     site,
+    managementUrl:
+      managementHost === undefined
+        ? undefined
+        : (managementHostUrl ??
+          managementUrl(managementHost, { http: visitors.httpAddress, https: visitors.httpsAddress })),
     tunnelToken,
     store: options.store,
     registry,
@@ -220,6 +233,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       quickTunnels.stop();
       history.stop();
       ownSite?.stop();
+      managed?.stop();
       const unmanaged = Promise.all([management?.close(), inspection?.close()]);
       const freed = tunnels.close();
       // Connectors that know another edge go there now; until visitors' running requests are done they serve both.

@@ -50,6 +50,8 @@ export async function startManagementSide(
     readonly location: string;
     /** The text that `tunnel run --token` takes; undefined when the tunnel is gone. */
     readonly tunnelToken: (tunnel: StoredTunnel) => string | undefined;
+    /** Where tokens for looking into tunnels are taken; undefined = at no name of the edge's own. */
+    readonly managementUrl: string | undefined;
     /** The edge's own site, which is served here too. */
     readonly site: ReturnType<typeof createSiteApp>;
   },
@@ -59,7 +61,10 @@ export async function startManagementSide(
   const app = createApiApp({
     ...deps,
     managementToken: (tunnel, resources, actor) =>
-      signManagementToken(options.key, { tunnel, resources, actor, nowMs: clock.wallMs() }),
+      signManagementToken(options.key, {
+        ...{ tunnel, resources, actor, nowMs: clock.wallMs() },
+        managementUrl: deps.managementUrl,
+      }),
     ca: options.certificate && options.ca,
     stopping: stopping.signal,
     lastChange: (tunnel) => history.of(tunnel),

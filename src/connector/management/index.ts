@@ -1,4 +1,4 @@
-import { hostname } from "node:os";
+import { hostname, networkInterfaces } from "node:os";
 import type { Clock } from "../../core/clock.ts";
 import { es256Verifier, parsePublicKey } from "../../core/es256.ts";
 import type { ConnectorId, TunnelId } from "../../core/ids.ts";
@@ -48,7 +48,7 @@ export function withManagement(
       // With a key that nobody can read nobody can show that a token is good.
       verify: options.edgeKey === undefined ? undefined : key === undefined ? () => false : es256Verifier(key),
       hostDetails: () => {
-        const ip = localIp();
+        const ip = localIp() ?? firstAddress();
         const shown = options.label === undefined ? hostname() : `custom:${options.label}`;
         return { connector_id: connectorId, ...(ip === undefined ? {} : { ip }), hostname: shown };
       },
@@ -64,4 +64,10 @@ export function withManagement(
 /** Whether an authority is this name, with whatever port. */
 function isFor(name: string, authority: string): boolean {
   return authority.toLowerCase().replace(/:\d*$/, "").replace(/\.$/, "") === name;
+}
+
+/** An address of this machine that others can reach, where the connection to the edge does not tell which it uses. */
+function firstAddress(): string | undefined {
+  const outside = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).filter(({ internal }) => !internal));
+  return (outside.find(({ family }) => family === "IPv4") ?? outside[0])?.address;
 }
