@@ -9,12 +9,11 @@ import { createSystemDns } from "../connector/discovery/dns.ts";
 import { createFindAddresses, maxConnections } from "../connector/edges.ts";
 import { goArch } from "../connector/identity.ts";
 import { LiveRoutes } from "../connector/live-routes.ts";
-import { LiveLog } from "../connector/management/live-log.ts";
 import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
-import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
+import type { Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import { TRANSPORTS } from "../transport/index.ts";
@@ -22,6 +21,7 @@ import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { findTunnel, withApi } from "./management.ts";
+import { openRunLogs, type RunLogs } from "./run-logs.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 
 /** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
@@ -37,25 +37,24 @@ export async function run(context: Context): Promise<number> {
     return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel run" });
   }
   const { config } = built;
-  let logLevel = config.logLevel;
-  const live = new LiveLog({ random: systemRandom });
-  const log = createLogger({
-    tap: live,
-    level: () => logLevel,
-    format: config.logFormat,
-    wallMs: systemClock.wallMs,
-    write: context.note,
-  });
+  let logs: RunLogs;
+  try {
+    const secrets = context.args.get("token") ?? [];
+    logs = await openRunLogs(config, { env: context.host.env, secrets, clock: systemClock, write: context.note });
+  } catch (error) {
+    return reportError(context, error);
+  }
+  const { log } = logs;
   for (const warning of built.warnings) log.warn(warning);
   try {
-    return await serve(context, config, { log, live }, (level) => {
-      logLevel = level;
-    });
+    return await serve(context, config, logs);
   } catch (error) {
     if (error instanceof RoutesError) {
       return reportFailure(context, placeProblems(error.problems, config), { usage: false, command: "" });
     }
     return reportError(context, error);
+  } finally {
+    await logs.close();
   }
 }
 
@@ -87,8 +86,7 @@ async function nameToId(context: Context): Promise<readonly string[] | number> {
 async function serve(
   context: Context,
   config: RunConfig,
-  { log, live }: { readonly log: Logger; readonly live: LiveLog },
-  setLogLevel: (level: LogLevel) => void,
+  { log, transportLog, live, setLevel: setLogLevel }: RunLogs,
 ): Promise<number> {
   const connectorId = newConnectorId();
   const routes = new LiveRoutes(config.rules, {
@@ -148,13 +146,15 @@ async function serve(
       gracePeriodMs: config.gracePeriodMs,
       rpcTimeoutMs: config.rpcTimeoutMs,
       metrics: config.metrics,
+      metricsAuth: config.metricsAuth,
+      accessLog: config.accessLog,
       version: VERSION,
       flags: config.settings,
       management: config.management && { ...config.management, live },
       platform: process.platform,
       arch: process.arch,
     },
-    { clock: systemClock, random: systemRandom, log },
+    { clock: systemClock, random: systemRandom, log, transportLog },
   );
   const stopReloading = reloadOnChange(context, config, { connector: starting, clock: systemClock, log, setLogLevel });
   let end: SlotEnd | undefined;

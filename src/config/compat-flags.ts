@@ -5,11 +5,6 @@ type Row = readonly [name: string, type: Flag["type"], rest?: Partial<Flag>];
 
 /** cloudflared takes these and does nothing, or nothing that this program has. */
 const NEVER: readonly Row[] = [
-  [
-    "transport-loglevel",
-    "string",
-    { aliases: ["proto-loglevel"], env: ["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"] },
-  ],
   ["no-autoupdate", "bool", { env: ["NO_AUTOUPDATE"] }],
   ["autoupdate-freq", "duration"],
   ["is-autoupdated", "bool"],
@@ -58,8 +53,6 @@ const LATER: readonly Row[] = [
   ["hostname", "string", { env: ["TUNNEL_HOSTNAME"] }],
   ["lb-pool", "string", { env: ["TUNNEL_LB_POOL"] }],
   ["overwrite-dns", "bool", { aliases: ["f"], env: ["TUNNEL_FORCE_PROVISIONING_DNS"], file: false }],
-  ["logfile", "string", { env: ["TUNNEL_LOGFILE"] }],
-  ["log-directory", "string", { env: ["TUNNEL_LOGDIRECTORY"] }],
   ["trace-output", "string", { env: ["TUNNEL_TRACE_OUTPUT"] }],
   ["stdin-control", "bool", { env: ["STDIN_CONTROL"] }],
   ["proxy-dns", "bool"],

@@ -6,7 +6,7 @@ import type { RpcMethod } from "../ops/tunnel-metrics.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import type { Connect, SlotConnection } from "../supervisor/runner.ts";
-import type { ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
+import type { CloseReason, ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
 import type { ConnectorInfo, TunnelIdentity } from "./identity.ts";
 import type { LiveConfiguration } from "./live-configuration.ts";
 
@@ -44,6 +44,8 @@ export interface ConnectionDeps {
   readonly info: ConnectorInfo;
   readonly clock: Clock;
   readonly log: Logger;
+  /** For what concerns the transport (`--transport-loglevel`). @default `log` */
+  readonly transportLog?: Logger | undefined;
   readonly rpcTimeoutMs: number;
   readonly gracePeriodMs: number;
   /** Serves visitors' streams. */
@@ -83,6 +85,7 @@ class ConnectionLife implements SlotConnection {
   readonly #target: DialTarget;
   readonly #previousAttempts: number;
   readonly #log: Logger;
+  readonly #transportLog: Logger;
   readonly #cancelled = new AbortController();
   #session: ConnectorSession | undefined;
   #client: RegistrationClient | undefined;
@@ -103,14 +106,20 @@ class ConnectionLife implements SlotConnection {
       timeoutMs: dialTimeout(previousAttempts),
     };
     this.#previousAttempts = previousAttempts;
-    this.#log = deps.log.with({ connIndex: attempt.connIndex, event: 0, ip: attempt.address.host });
+    const names = { connIndex: attempt.connIndex, event: 0, ip: attempt.address.host };
+    this.#log = deps.log.with(names);
+    this.#transportLog = (deps.transportLog ?? deps.log).with({ ...names, protocol: transport.name });
   }
 
   /** Never rejects. */
   async run(onRegistered: () => void, onLeaving: () => void): Promise<SlotEnd> {
     try {
       const signal = this.#cancelled.signal;
+      const { clock } = this.#deps;
+      const startedAtMs = clock.nowMs();
+      this.#transportLog.debug("Dialling the edge", { port: this.#target.port, timeoutMs: this.#target.timeoutMs });
       this.#session = await this.#transport.dial(this.#target, { signal });
+      this.#transportLog.debug("Connected to the edge", { ms: Math.round(clock.nowMs() - startedAtMs) });
       void this.#session.leaving.then(onLeaving);
       return await this.#registerAndServe(this.#session, onRegistered, onLeaving);
     } catch (error) {
@@ -259,6 +268,7 @@ class ConnectionLife implements SlotConnection {
     const stopWatching = this.#watchSilence(session);
     const reason = await session.closed;
     stopWatching();
+    this.#tellClosed(session, reason);
     if (reason.kind === "lost") {
       this.#log.warn("Connection terminated", { error: reason.error.message, code: reason.error.code });
       return { kind: "lost", silent: reason.error.code === "edge.silent" };
@@ -266,6 +276,15 @@ class ConnectionLife implements SlotConnection {
     if (this.#wentSilent) return { kind: "lost", silent: true };
     this.#log.info("Unregistered tunnel connection");
     return reason.kind === "drained" || reason.by === "us" ? { kind: "drained" } : { kind: "lost", silent: false };
+  }
+
+  #tellClosed(session: ConnectorSession, reason: CloseReason): void {
+    if (!this.#transportLog.enabled("debug")) return;
+    const { sentBytes, receivedBytes, lostPackets } = session.quicStats?.() ?? {};
+    const error = reason.kind === "lost" ? reason.error.message : undefined;
+    this.#transportLog.debug("The connection to the edge is over", {
+      ...{ reason: reason.kind, error, sentBytes, receivedBytes, lostPackets },
+    });
   }
 
   /** Pings a quiet link and gives up a silent one. Bytes of any kind count as a sign of life. */

@@ -7,7 +7,9 @@ import { ConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsAddress, startMetricsServer } from "../ops/metrics-server.ts";
 import type { StatusServer } from "../ops/status-server.ts";
 import { createFlows } from "../proxy/flows.ts";
+import type { ProxyObserver } from "../proxy/observer.ts";
 import { createProxy } from "../proxy/proxy.ts";
+import { logAccess } from "../proxy/request-log.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import { type Supervisor, startSupervisor } from "../supervisor/runner.ts";
@@ -68,6 +70,8 @@ export interface ConnectorOptions {
   readonly flags?: readonly SetFlag[];
   /** What the connector itself answers through the tunnel. @default nothing */
   readonly management?: ManagementOptions | undefined;
+  /** One line for each request, at info. @default false */
+  readonly accessLog?: boolean;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -77,6 +81,8 @@ export interface ConnectorDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** For what concerns connections to the edge. @default `log` */
+  readonly transportLog?: Logger | undefined;
 }
 
 export interface Connector {
@@ -174,6 +180,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
             return path === "/metrics" ? metrics.render("text") : undefined;
           },
         });
+  const httpLog = log.with({ event: LOG_EVENTS.indexOf("http") });
   const connect = createConnect({
     transports: options.transports,
     target: options.target,
@@ -186,6 +193,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     },
     clock,
     log,
+    transportLog: deps.transportLog,
     rpcTimeoutMs: options.rpcTimeoutMs,
     gracePeriodMs: options.gracePeriodMs,
     proxy: createProxy({
@@ -198,8 +206,8 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
         observer: metrics.requests,
       }),
       clock,
-      log: log.with({ event: LOG_EVENTS.indexOf("http") }),
-      observer: metrics.requests,
+      log: httpLog,
+      observer: options.accessLog === true ? withAccessLog(metrics.requests, httpLog) : metrics.requests,
     }),
     configuration,
     observer: {
@@ -268,6 +276,20 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       }
       return end;
     }),
+  };
+}
+
+/** Requests are counted, and then told of. */
+function withAccessLog(observer: ProxyObserver, log: Logger): ProxyObserver {
+  return {
+    bytes: observer.bytes,
+    requestStarted: (kind) => observer.requestStarted(kind),
+    requestFailed: (code) => observer.requestFailed(code),
+    streamOverBudget: () => observer.streamOverBudget(),
+    requestEnded: (request) => {
+      observer.requestEnded(request);
+      if (log.enabled("info")) logAccess(log, request);
+    },
   };
 }
 

@@ -54,7 +54,9 @@ export function createLogger(options: {
   level: LogLevel | (() => LogLevel);
   format: LogFormat;
   wallMs: () => number;
-  write: (line: string) => void;
+  write: (line: string, level: LogLevel) => void;
+  /** Gets what is written as well. */
+  also?: ((record: LogRecord) => void) | undefined;
   tap?: LogTap | undefined;
 }): Logger {
   const { level, tap } = options;
@@ -69,8 +71,12 @@ export function createLogger(options: {
       if (!written && !tapped) return;
       const wallMs = options.wallMs();
       const all = fields === undefined ? base : { ...base, ...fields };
-      if (written) options.write(render(level, wallMs, message, all));
-      if (tapped) tap.take({ level, wallMs, message, fields: all });
+      const record = { level, wallMs, message, fields: all };
+      if (written) {
+        options.write(render(record), level);
+        options.also?.(record);
+      }
+      if (tapped) tap.take(record);
     };
     return {
       enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold() || tap?.wants(level) === true,
@@ -94,7 +100,7 @@ export const silentLogger: Logger = {
   with: () => silentLogger,
 };
 
-function renderConsole(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
+function renderConsole({ level, wallMs, message, fields }: LogRecord): string {
   let line = `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
   for (const name of Object.keys(fields).sort(byFieldOrder)) {
     const value = fields[name];
@@ -109,7 +115,8 @@ function byFieldOrder(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
-function renderJson(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
+/** One JSON object, without a newline. */
+export function renderJson({ level, wallMs, message, fields }: LogRecord): string {
   return JSON.stringify({ level, time: timestamp(wallMs), message, ...fields });
 }
 

@@ -167,7 +167,7 @@ async function debugPage(path: string, request: StatusRequest, clock: Clock): Pr
       return file(await heapSnapshot(), JSON_TYPE, "culvert.heapsnapshot");
     case "/debug/requests":
     case "/debug/events":
-      return { type: TEXT, body: "This program keeps no such traces; see /metrics, and --access-log.\n" };
+      return { type: TEXT, body: "This program keeps no such traces; see /metrics, and --log-requests.\n" };
     default:
       return undefined;
   }

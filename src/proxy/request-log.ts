@@ -30,7 +30,7 @@ export function logAnswer(log: Logger, status: number, headers: RawHeaders, name
   });
 }
 
-/** The one line a request has at info, where somebody switched them on (`--access-log`). */
+/** The one line a request has at info, where somebody switched them on (`--log-requests`). */
 export function logAccess(log: Logger, ended: EndedRequest): void {
   const { request } = ended;
   log.info("request", {
