@@ -176,9 +176,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       : withManagement(routes.route, management, {
           ...{ tunnelId: options.identity.tunnelId, connectorId: options.connectorId, clock, log },
           localIp: () => localIp,
-          diagnostics: async (path) => {
-            return path === "/metrics" ? metrics.render("text") : undefined;
-          },
+          metrics: () => metrics.render("text"),
         });
   const httpLog = log.with({ event: LOG_EVENTS.indexOf("http") });
   const connect = createConnect({

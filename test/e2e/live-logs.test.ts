@@ -146,6 +146,17 @@ describe("what the management host answers", () => {
       200,
       expect.stringContaining("cloudflared_tunnel_ha_connections"),
     ]);
+    const profiles = await Promise.all(
+      ["heap", "goroutine", "profile?seconds=0.1"].map(async (name) => {
+        const { status, body } = await manage(world, `/debug/pprof/${name}`, admin);
+        return [status, Object.keys(JSON.parse(body.toString()) as object)] as const;
+      }),
+    );
+    expect(profiles).toEqual([
+      [200, ["memory", "heap"]],
+      [200, ["waitsFor"]],
+      [200, expect.arrayContaining(["nodes", "samples"])],
+    ]);
     expect((await manage(world, "/nothing", admin)).status).toBe(404);
   });
 

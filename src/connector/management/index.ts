@@ -5,6 +5,7 @@ import type { ConnectorId, TunnelId } from "../../core/ids.ts";
 import type { Logger } from "../../core/log.ts";
 import type { Route, Router } from "../../proxy/proxy.ts";
 import type { LiveLog } from "./live-log.ts";
+import { profilePage } from "./profiles.ts";
 import { createManagementService, type ManagementPage } from "./service.ts";
 
 /** Number of the rule that is in front of all others. */
@@ -35,8 +36,7 @@ export function withManagement(
     readonly log: Logger;
     /** Address of this machine towards the edge; undefined = not known at present. */
     readonly localIp: () => string | undefined;
-    /** Pages by path that metrics and profiles are read from. */
-    readonly diagnostics: (path: string) => Promise<ManagementPage | undefined>;
+    readonly metrics: () => ManagementPage;
   },
 ): Router {
   const { tunnelId, connectorId, localIp } = deps;
@@ -52,7 +52,12 @@ export function withManagement(
         const shown = options.label === undefined ? hostname() : `custom:${options.label}`;
         return { connector_id: connectorId, ...(ip === undefined ? {} : { ip }), hostname: shown };
       },
-      diagnostics: (path) => (options.diagnostics ? deps.diagnostics(path) : Promise.resolve(undefined)),
+      diagnostics: async (url, signal) => {
+        if (!options.diagnostics) return undefined;
+        if (url.pathname === "/metrics") return deps.metrics();
+        const body = await profilePage(url, deps.clock, signal);
+        return body === undefined ? undefined : { type: "application/json", body };
+      },
     },
     deps,
   );

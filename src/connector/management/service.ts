@@ -28,13 +28,13 @@ export interface ManagementServiceOptions {
   readonly verify: ((signed: string, signature: Uint8Array) => boolean) | undefined;
   /** What `/host_details` says. */
   readonly hostDetails: () => Readonly<Record<string, string>>;
-  /** `/metrics` and `/debug/pprof/…` by path; undefined = there is no such page, or it is switched off. */
-  readonly diagnostics: (path: string) => Promise<ManagementPage | undefined>;
+  /** `/metrics` and `/debug/pprof/…`; undefined = there is no such page, or it is switched off. */
+  readonly diagnostics: (url: URL, signal: AbortSignal) => Promise<ManagementPage | undefined>;
 }
 
 /**
  * What the connector itself answers through the tunnel (protocol: section 8): GET and HEAD `/ping`, `/host_details`,
- * `/metrics` and `/debug/pprof/heap|goroutine`, and the live log at `/logs`. Each needs a token.
+ * `/metrics` and `/debug/pprof/heap|goroutine|profile`, and the live log at `/logs`. Each needs a token.
  */
 export function createManagementService(
   options: ManagementServiceOptions,
@@ -54,7 +54,7 @@ export function createManagementService(
       return answer.send(200, "application/json", `${JSON.stringify(options.hostDetails())}\n`);
     }
     if (url.pathname !== "/logs") {
-      const page = await options.diagnostics(url.pathname);
+      const page = await options.diagnostics(url, answer.given);
       return page === undefined
         ? answer.send(404, TEXT, "404 page not found\n")
         : answer.send(200, page.type, page.body);
@@ -82,7 +82,10 @@ export function createManagementService(
       const answer = new Answer(request, events);
       // The call returns before anything is answered.
       queueMicrotask(() => {
-        serve(request, answer).catch(() => answer.send(500, TEXT, ""));
+        serve(request, answer).catch((error: unknown) => {
+          const busy = error instanceof TunnelError && error.code === "stream.limit";
+          answer.send(busy ? 503 : 500, TEXT, busy ? `${error.message}\n` : "");
+        });
       });
       return answer;
     },
@@ -124,11 +127,17 @@ function isAllowedOrigin(headers: RawHeaders): boolean {
 class Answer implements OriginExchange {
   readonly events: OriginEvents;
   readonly #request: OriginRequest;
+  readonly #given = new AbortController();
   isOver = false;
 
   constructor(request: OriginRequest, events: OriginEvents) {
     this.#request = request;
     this.events = events;
+  }
+
+  /** Aborts when the visitor leaves. */
+  get given(): AbortSignal {
+    return this.#given.signal;
   }
 
   send(status: number, type: string, body: string | Uint8Array, fields: RawHeaders = []): void {
@@ -164,5 +173,6 @@ class Answer implements OriginExchange {
 
   abort(): void {
     this.isOver = true;
+    this.#given.abort();
   }
 }
