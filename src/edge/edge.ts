@@ -9,7 +9,7 @@ import { ConfigurationPush } from "./configuration-push.ts";
 import { addDispatchMetrics } from "./dispatch-metrics.ts";
 import { type DispatchSideOptions, startDispatchSide } from "./dispatch-side.ts";
 import { type InspectOptions, startInspectSide } from "./inspect/inspect-side.ts";
-import { type ManagementHostOptions, managementUrl, withManagementHost } from "./management-host.ts";
+import { MANAGEMENT_HOST, type ManagementHostOptions, managementUrl, withManagementHost } from "./management-host.ts";
 import { type ManagementSideOptions, startManagementSide } from "./management-side.ts";
 import { type PublicSideOptions, startPublicSide } from "./public-side.ts";
 import { QuickTunnels } from "./quick/quick-tunnels.ts";
@@ -177,6 +177,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   const { hostname: managementHost, url: managementHostUrl } = options.management ?? {};
   const managing = {
     site,
+    managementDoor: managed && { door: managed, host: MANAGEMENT_HOST },
     managementUrl:
       managementHost === undefined
         ? undefined

@@ -3,9 +3,11 @@ import type { Clock } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
-import { createApiApp } from "./api/app.ts";
+import { API_PREFIX, createApiApp } from "./api/app.ts";
 import { type ApiServer, startApiServer } from "./api/server.ts";
 import type { CertifiedKey } from "./certificates.ts";
+import { createDashboard } from "./dashboard/app.ts";
+import { type ManagementDoor, tunnelLogs } from "./dashboard/tunnel-logs.ts";
 import { signManagementToken } from "./management-token.ts";
 import type { Registry } from "./registry.ts";
 import type { createSiteApp } from "./site/app.ts";
@@ -52,7 +54,9 @@ export async function startManagementSide(
     readonly tunnelToken: (tunnel: StoredTunnel) => string | undefined;
     /** Where tokens for looking into tunnels are taken; undefined = at no name of the edge's own. */
     readonly managementUrl: string | undefined;
-    /** The edge's own site, which is served here too. */
+    /** Where the management host is; undefined = nobody may look into tunnels. */
+    readonly managementDoor?: ManagementDoor | undefined;
+    /** The edge's own site, which is served here too, below the dashboard. */
     readonly site: ReturnType<typeof createSiteApp>;
   },
 ): Promise<ManagementSide | undefined> {
@@ -69,6 +73,14 @@ export async function startManagementSide(
     stopping: stopping.signal,
     lastChange: (tunnel) => history.of(tunnel),
   });
+  app.route(
+    "/",
+    createDashboard({
+      api: (path, init, ip) => app.request(API_PREFIX + path, init, { ip }),
+      ...{ clock, log, stopping: stopping.signal },
+      logs: deps.managementDoor && tunnelLogs(deps.managementDoor, clock),
+    }),
+  );
   app.route("/", deps.site);
   let server: ApiServer;
   try {

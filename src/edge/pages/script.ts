@@ -19,10 +19,12 @@ const focusedId = (part) => (part.contains(document.activeElement) ? document.ac
 
 async function refresh() {
   const answer = await fetch(location.href, { headers: { "X-Refresh": "1" } });
-  // Signed out elsewhere, or gone: what is shown is no longer true.
+  // Gone: what is shown is no longer true.
   if (answer.redirected || answer.status === 401 || answer.status === 404) return location.reload();
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // Signed out elsewhere.
+  if (live().some((part) => fresh.getElementById(part.id) === null)) return location.reload();
   for (const part of live()) {
     const next = fresh.getElementById(part.id);
     if (next === null || next.innerHTML === part.innerHTML || inUse(part)) continue;
@@ -65,19 +67,13 @@ addEventListener("submit", (event) => {
   if (question !== undefined && !confirm(question)) event.preventDefault();
 });
 
-// Without a script the button is the only way; with one, leaving the list is enough.
-for (const list of document.querySelectorAll("select[data-submit]")) {
-  list.addEventListener("change", () => list.form.requestSubmit());
-}
-
 // ---- a log ----
 
 const MAX_LINES = 1000;
 
-function follow(log) {
-  const state = document.getElementById(log.dataset.state);
+function follow(log, tell) {
   const source = new EventSource(log.dataset.log);
-  source.addEventListener("open", () => (state.textContent = "Connected: new lines show as they are written."));
+  source.addEventListener("open", () => tell("Connected: new lines show as they are written.", true));
   source.addEventListener("line", (event) => {
     const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
     const line = document.createElement("div");
@@ -87,26 +83,34 @@ function follow(log) {
     if (atEnd) log.scrollTop = log.scrollHeight;
   });
   source.addEventListener("gone", (event) => {
-    state.textContent = event.data;
     source.close();
+    tell(event.data, false);
   });
-  source.addEventListener("error", () => (state.textContent = "The connection is lost; trying again."));
-  return source;
+  source.addEventListener("error", () => {
+    const over = source.readyState === EventSource.CLOSED;
+    tell(over ? "The log cannot be read: your token may not, or you are signed out." : "The connection is lost; trying again.", !over);
+  });
+  return () => source.close();
 }
 
 for (const button of document.querySelectorAll("button[data-follow]")) {
-  let source;
+  const log = document.getElementById(button.dataset.follow);
+  const state = document.getElementById(log.dataset.state);
+  let stop;
+  const tell = (text, going) => {
+    state.textContent = text;
+    if (!going) stop = undefined;
+    button.textContent = going ? "Stop" : "Start";
+  };
   button.hidden = false;
   button.addEventListener("click", () => {
-    const log = document.getElementById(button.dataset.follow);
-    const going = source !== undefined;
-    if (going) {
-      source.close();
-      source = undefined;
-      document.getElementById(log.dataset.state).textContent = "Stopped.";
-    } else source = follow(log);
-    button.textContent = going ? "Start" : "Stop";
-    button.setAttribute("aria-pressed", String(!going));
+    if (stop === undefined) {
+      stop = follow(log, tell);
+      tell("Connecting.", true);
+      return;
+    }
+    stop();
+    tell("Stopped.", false);
   });
 }
 `;

@@ -38,6 +38,7 @@ dt{color:var(--soft)}
 dd{margin:0}
 label{display:block;font-weight:600;margin:.75rem 0 .25rem}
 input,select,textarea,button{font:inherit;color:inherit;background:var(--bg);border:1px solid var(--soft);border-radius:.35rem;padding:.4rem .65rem;min-height:2.25rem}
+input[type=checkbox]{min-height:0;vertical-align:middle}
 input[type=text],input[type=search],input[type=password]{width:100%;max-width:28rem}
 textarea{width:100%}
 button{cursor:pointer;background:var(--panel)}
