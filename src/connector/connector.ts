@@ -2,6 +2,7 @@ import type { Clock, Random } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
+import { createScrubber } from "../core/log-redact.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import { ConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsAddress, startMetricsServer } from "../ops/metrics-server.ts";
@@ -148,6 +149,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     }
   };
 
+  const scrub = createScrubber([]);
   let supervisor: Supervisor | undefined;
   let server: StatusServer | undefined;
   if (options.metrics !== "off") {
@@ -161,7 +163,9 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
         connections: () => live.shown(),
         quickTunnelHostname: "",
         configuration: () => configuration.describe(),
-        flags: Object.fromEntries((options.flags ?? []).map(({ name, value }) => [name, value])),
+        flags: Object.fromEntries(
+          (options.flags ?? []).filter(({ secret }) => secret !== true).map(({ name, value }) => [name, scrub(value)]),
+        ),
         clock,
       },
       { address: options.metrics, auth: options.metricsAuth },

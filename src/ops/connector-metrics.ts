@@ -95,6 +95,12 @@ export class ConnectorMetrics {
     };
     yield* processFamilies(this.requests.open + this.#sources.connections().length);
     yield {
+      name: "promhttp_metric_handler_requests_in_flight",
+      help: "Current number of scrapes being served.",
+      type: "gauge",
+      samples: [{ value: 1 }],
+    };
+    yield {
       name: "promhttp_metric_handler_requests_total",
       help: "Total number of scrapes by HTTP status code.",
       type: "counter",

@@ -106,7 +106,7 @@ async function page(source: MetricsSource, path: string, request: StatusRequest)
     case "/healthcheck":
       return { type: TEXT, body: "OK\n" };
     case "/quicktunnel":
-      return json({ hostname: source.quickTunnelHostname });
+      return { type: JSON_TYPE, body: JSON.stringify({ hostname: source.quickTunnelHostname }) };
     case "/config":
       return { type: JSON_TYPE, body: source.configuration() };
     case "/diag/configuration":
