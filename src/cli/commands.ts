@@ -11,6 +11,7 @@ import {
   ACCESS_TOKEN_FLAGS,
 } from "./access-flags.ts";
 import type { Command } from "./command.ts";
+import { DOCTOR_COMMAND, LOCAL_COMMANDS } from "./doctor-commands.ts";
 import {
   ADVERTISE_FLAG,
   EDGE_INIT_FLAGS,
@@ -93,6 +94,7 @@ const tunnel: Command = {
       load: async () => await import("./tunnel-run.ts"),
     },
     ...MANAGEMENT_COMMANDS,
+    ...LOCAL_COMMANDS,
     ingress,
   ],
 };
@@ -352,6 +354,7 @@ export const ROOT: Command = {
     tunnel,
     edge,
     access,
+    DOCTOR_COMMAND,
     tail,
     ...MANAGEMENT_COMMANDS.filter(({ name }) => name === "login").map((login) => ({ ...login, hidden: true })),
     // cloudflared's other name for it.

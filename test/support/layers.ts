@@ -36,6 +36,11 @@ export const LAYERS: readonly { readonly name: string; readonly why: string }[] 
     name: "connector",
     why: "the connector defines its own options: cli maps config to them, so that tests need no files",
   },
+  { name: "diag", why: "diag reads what a connector of this machine tells: it runs beside one, not in it" },
+  {
+    name: "doctor",
+    why: "the doctor looks at a tunnel from outside, with options of its own: what runs must not know that it is looked at",
+  },
   { name: "config", why: "config parses sources to values: commands read it, it does not run them" },
   { name: "cli", why: "a command returns an exit code: only main.ts ends the process" },
   { name: "main", why: "" },
