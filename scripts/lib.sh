@@ -10,7 +10,7 @@ DENO=$ROOT/node_modules/.bin/deno
 BIOME=$ROOT/node_modules/.bin/biome
 
 # What the tests call beside our own binary, as `command:debian-package`. The one place to add to.
-TEST_COMMANDS="curl:curl openssl:openssl tinyproxy:tinyproxy microsocks:microsocks ip:iproute2 nft:nftables conntrack:conntrack ssh:openssh-client sshd:openssh-server redis-server:redis-server redis-benchmark:redis-tools scp:openssh-client rsync:rsync pg_ctlcluster:postgresql smbd:samba smbclient:smbclient xrdp:xrdp xfreerdp:freerdp2-x11 Xvfb:xvfb nginx:nginx-light chromium:chromium certutil:libnss3-tools faketime:faketime"
+TEST_COMMANDS="curl:curl openssl:openssl tinyproxy:tinyproxy microsocks:microsocks ip:iproute2 nft:nftables conntrack:conntrack ssh:openssh-client sshd:openssh-server redis-server:redis-server redis-benchmark:redis-tools scp:openssh-client rsync:rsync pg_ctlcluster:postgresql smbd:samba smbclient:smbclient xrdp:xrdp xfreerdp:freerdp2-x11 Xvfb:xvfb nginx:nginx-light chromium:chromium certutil:libnss3-tools faketime:faketime promtool:prometheus prometheus:prometheus"
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }

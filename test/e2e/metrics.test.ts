@@ -1,14 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  CULVERT,
-  connectorsOver,
-  HOST,
-  type Lab,
-  metricsPort,
-  startLab,
-} from "../support/lab.ts";
+import { CULVERT, connectorsOver, HOST, type Lab, metricsPort, startLab } from "../support/lab.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { runProcess } from "../support/processes.ts";
 import { Prometheus } from "../support/prometheus.ts";
@@ -145,5 +138,4 @@ describe.skipIf(NO_PROMETHEUS !== undefined)("a Prometheus server", () => {
 });
 
 /** Go's runtime, and what the QUIC engine does not tell of frames and packets. */
-const ONLY_THEIRS =
-  /^(go_|promhttp_|quic_client_(buffered|dropped)_packets|net_conntrack_|coredns_|scrape_|up$)/;
+const ONLY_THEIRS = /^(go_|promhttp_|quic_client_(buffered|dropped)_packets|net_conntrack_|coredns_|scrape_|up$)/;
