@@ -20,6 +20,7 @@ import {
   EDGE_STATUS_FLAGS,
   EDGE_TOKEN_CREATE_FLAGS,
   EDGE_TOKEN_FLAGS,
+  EDGE_TOP_FLAGS,
   EDGE_TUNNEL_DELETE_FLAGS,
   EDGE_TUNNEL_LIST_FLAGS,
   STATE_DIR_FLAG,
@@ -134,6 +135,13 @@ const edge: Command = {
       examples: ["culvert edge status", "culvert edge status --check --json"],
       flags: EDGE_STATUS_FLAGS,
       load: async () => ({ run: (await import("./edge-status.ts")).status }),
+    },
+    {
+      name: "top",
+      summary: "Show what the edge does, live: tunnels, requests, latency, errors",
+      examples: ["culvert edge top", "culvert edge top --once --interval 5s"],
+      flags: EDGE_TOP_FLAGS,
+      load: async () => await import("./edge-top.ts"),
     },
     {
       name: "token",

@@ -33,6 +33,18 @@ export const EDGE_STATUS_FLAGS = [
   { name: "check", type: "bool", help: "Read everything, to see that it is sound" },
 ] as const satisfies readonly Flag[];
 
+export const EDGE_TOP_FLAGS = [
+  STATE_DIR_FLAG,
+  {
+    name: "interval",
+    type: "duration",
+    default: "1s",
+    value: "TIME",
+    help: "Time between two looks, from 200ms to 1m",
+  },
+  { name: "once", type: "bool", help: "Print it once, as into a pipe" },
+] as const satisfies readonly Flag[];
+
 export const EDGE_TOKEN_CREATE_FLAGS = [
   STATE_DIR_FLAG,
   {

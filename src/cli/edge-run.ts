@@ -14,7 +14,6 @@ import { DOMAIN_SHAPE, readDomain } from "../edge/hostname.ts";
 import { readManagementHost } from "../edge/management-host.ts";
 import { managementKey } from "../edge/management-token.ts";
 import type { HttpsSideOptions } from "../edge/public-side.ts";
-import type { Registry } from "../edge/registry.ts";
 import { loadSettings } from "../edge/settings-file.ts";
 import {
   cookieKey,
@@ -223,7 +222,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
   );
   saveAdvertised(state, advertised(options, edge.tunnelAddress));
   if (edge.inspector !== undefined) stack.defer(tellInspector(edge.inspector, state.dir, log));
-  const control = await startControl(state.dir, edge.registry, options, log);
+  const control = await startControl(state.dir, edge, options, log);
   log.info("Edge is ready", {
     public: `http://${edge.publicAddress}`,
     https: edge.httpsAddress && `https://${edge.httpsAddress}`,
@@ -261,12 +260,12 @@ function tellInspector(inspector: NonNullable<Edge["inspector"]>, dir: string, l
 /** The edge serves without it. */
 async function startControl(
   dir: string,
-  registry: Registry,
+  { registry, numbers }: Edge,
   { location }: EdgeRunOptions,
   log: Logger,
 ): Promise<ControlServer | undefined> {
   try {
-    return await startControlServer({ dir, registry, location }, { log });
+    return await startControlServer({ dir, registry, location, numbers }, { log });
   } catch (error) {
     log.warn("Cannot tell culvert edge tunnel info who is connected", { error: describe(error) });
     return undefined;

@@ -6,8 +6,10 @@ import { formatAddress } from "../net/socket-errors.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
 import { ConfigurationPush } from "./configuration-push.ts";
+import type { EdgeNumbers } from "./control/stats.ts";
 import { addDispatchMetrics } from "./dispatch-metrics.ts";
 import { type DispatchSideOptions, startDispatchSide } from "./dispatch-side.ts";
+import { edgeNumbers } from "./edge-numbers.ts";
 import { type InspectOptions, startInspectSide } from "./inspect/inspect-side.ts";
 import { MANAGEMENT_HOST, type ManagementHostOptions, managementUrl, withManagementHost } from "./management-host.ts";
 import { type ManagementSideOptions, startManagementSide } from "./management-side.ts";
@@ -17,12 +19,13 @@ import { Registry } from "./registry.ts";
 import { createSiteApp } from "./site/app.ts";
 import { withOwnSite } from "./site/own-site.ts";
 import type { Store, StoredTunnel } from "./store/port.ts";
+import { StoreWatch } from "./store-watch.ts";
+import { trafficMetrics } from "./traffic-metrics.ts";
 import { TunnelFront } from "./tunnel-front.ts";
 import { TunnelHistory } from "./tunnel-history.ts";
 import { openTunnelListeners } from "./tunnel-listeners.ts";
+import { TunnelStats } from "./tunnel-stats.ts";
 
-/** How often other processes' changes to the store are looked for, in ms. */
-const STORE_POLL_MS = 1_000;
 /** How often the certificate is looked at, in ms. */
 const CERTIFICATE_CHECK_MS = 12 * 3_600_000;
 /** How long running requests of a connector that unregistered may go on, in ms. */
@@ -80,6 +83,8 @@ export interface Edge {
   /** What connectors can come over. */
   readonly protocols: readonly string[];
   readonly registry: Registry;
+  /** What it has done since it started. */
+  numbers(): EdgeNumbers;
   /** Reads visitors' certificates and error pages again, and opens the access log anew. */
   reload(): void;
   /**
@@ -159,6 +164,11 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   const managed =
     options.management && withManagementHost(shown, options.management, { ...deps, registry, store: options.store });
   undo.defer(() => managed?.stop());
+  // Other processes write the same store: the commands of this machine's owner.
+  const storeWatch = new StoreWatch({ store: options.store, clock, log });
+  undo.defer(() => storeWatch.stop());
+  const stats = new TunnelStats(options.store);
+  undo.defer(() => stats.stop());
   const visitors = await startPublicSide(options, {
     dispatcher: managed ?? shown,
     registry,
@@ -168,6 +178,8 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     clock,
     log,
     addMetrics: (metrics) => addDispatchMetrics(metrics, traffic),
+    moreMetrics: () => trafficMetrics({ stats, registry, dispatch: dispatcher.counters, store: storeWatch }),
+    onAccess: (entry) => stats.add(entry),
   });
   undo.defer(async () => {
     visitors.abort();
@@ -194,13 +206,17 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   const management = await (options.api === undefined ? undefined : startManagementSide(options.api, managing));
   // From here on it is up to whoever has the edge.
   undo.move();
-  // Other processes write the same store: the commands of this machine's owner.
-  const stopPolling = every(clock, STORE_POLL_MS, () => {
-    try {
-      options.store.poll();
-    } catch (error) {
-      log.error("Cannot see whether the store has changed", { error: describe(error) });
-    }
+  const numbers = edgeNumbers({
+    ...{ listener: visitors.listener, registry, store: options.store, storeWatch, history, stats, clock },
+    ...{ location: options.location, protocols: tunnels.protocols },
+    addresses: {
+      http: visitors.httpAddress,
+      https: visitors.httpsAddress ?? null,
+      tunnel: formatAddress(tunnels),
+      api: management?.url ?? null,
+      metrics: visitors.metricsAddress ?? null,
+      inspect: inspection?.address ?? null,
+    },
   });
 
   const renew = async (): Promise<void> => {
@@ -226,10 +242,12 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     inspector: inspection && { address: inspection.address, url: inspection.url },
     protocols: tunnels.protocols,
     registry,
+    numbers,
     reload: () => visitors.reload(),
     close: async (graceMs) => {
       cancelRenewal();
-      stopPolling();
+      storeWatch.stop();
+      stats.stop();
       push.stop();
       quickTunnels.stop();
       history.stop();
@@ -255,14 +273,4 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       await unmanaged;
     },
   };
-}
-
-/** Calls again and again until the function it gives is called. */
-function every(clock: Clock, ms: number, work: () => void): () => void {
-  const again = (): void => {
-    work();
-    cancel = clock.after(ms, again, { background: true });
-  };
-  let cancel = clock.after(ms, again, { background: true });
-  return () => cancel();
 }
