@@ -53,6 +53,11 @@ export class ApiClient {
     return `/accounts/${encodeURIComponent(this.#options.accountId)}`;
   }
 
+  /** False = it is that of an edge of somebody's own. */
+  get isCloudflare(): boolean {
+    return [CLOUDFLARE_API, FEDRAMP_API].includes(this.#options.baseUrl);
+  }
+
   get zone(): string {
     return `/zones/${encodeURIComponent(this.#options.zoneId)}`;
   }

@@ -88,6 +88,15 @@ export function tunnelToken(api: ApiClient, id: TunnelId): Promise<string> {
   return api.call("GET", `${api.account}/cfd_tunnel/${id}/token`, z.string());
 }
 
+/** A token to look into a tunnel with (protocol: section 8). */
+export function managementToken(
+  api: ApiClient,
+  id: TunnelId,
+  resource: "logs" | "admin" | "host_details",
+): Promise<string> {
+  return api.call("POST", `${api.account}/cfd_tunnel/${id}/management/${resource}`, z.string());
+}
+
 const DnsRoute = z.object({ cname: z.string(), name: z.string() });
 
 /** Leads a hostname to a tunnel; `cname` is `new`, `updated` or `unchanged`. */

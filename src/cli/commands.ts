@@ -1,3 +1,4 @@
+import { API_FLAGS } from "../config/flags.ts";
 import { RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import {
   ACCESS_CURL_FLAGS,
@@ -11,6 +12,7 @@ import {
 } from "./access-flags.ts";
 import { BUNDLE_FLAGS } from "./bundle-flags.ts";
 import type { Command } from "./command.ts";
+import { DOCTOR_COMMAND, LOCAL_COMMANDS } from "./doctor-commands.ts";
 import {
   ADVERTISE_FLAG,
   EDGE_INIT_FLAGS,
@@ -19,6 +21,7 @@ import {
   EDGE_STATUS_FLAGS,
   EDGE_TOKEN_CREATE_FLAGS,
   EDGE_TOKEN_FLAGS,
+  EDGE_TOP_FLAGS,
   EDGE_TUNNEL_DELETE_FLAGS,
   EDGE_TUNNEL_LIST_FLAGS,
   STATE_DIR_FLAG,
@@ -35,6 +38,7 @@ import {
   SERVICE_STATUS_FLAGS,
   SERVICE_UNINSTALL_FLAGS,
 } from "./service-flags.ts";
+import { TAIL_FLAGS } from "./tail-flags.ts";
 import { UPDATE_FLAGS } from "./update-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
@@ -101,12 +105,7 @@ const tunnel: Command = {
       load: async () => await import("./tunnel-run.ts"),
     },
     ...MANAGEMENT_COMMANDS,
-    {
-      name: "ready",
-      summary: "Ask the connector of this machine whether it is connected; exit code 0 = it is",
-      examples: ["culvert tunnel ready", "culvert tunnel --metrics localhost:2000 ready"],
-      load: async () => await import("./tunnel-ready.ts"),
-    },
+    ...LOCAL_COMMANDS,
     ingress,
   ],
 };
@@ -146,6 +145,13 @@ const edge: Command = {
       examples: ["culvert edge status", "culvert edge status --check --json"],
       flags: EDGE_STATUS_FLAGS,
       load: async () => ({ run: (await import("./edge-status.ts")).status }),
+    },
+    {
+      name: "top",
+      summary: "Show what the edge does, live: tunnels, requests, latency, errors",
+      examples: ["culvert edge top", "culvert edge top --once --interval 5s"],
+      flags: EDGE_TOP_FLAGS,
+      load: async () => await import("./edge-top.ts"),
     },
     {
       name: "token",
@@ -382,6 +388,26 @@ const service: Command = {
   ],
 };
 
+const tail: Command = {
+  name: "tail",
+  summary: "Follow a connector's log from anywhere",
+  usage: "[TUNNEL]",
+  description:
+    "Prints the log lines of a tunnel's connector as they are written, whatever the connector's own --loglevel is. Against Cloudflare's edge or one of one's own. One actor at a time follows a connector's log.",
+  examples: ["culvert tail web", "culvert tail --event http --level warn web", "culvert tail --output json web"],
+  flags: [...API_FLAGS.filter(({ name }) => name === "origincert" || name === "api-url"), ...TAIL_FLAGS],
+  load: async () => await import("./tail.ts"),
+  children: [
+    {
+      name: "token",
+      summary: "Print a token to follow a tunnel's log with",
+      usage: "TUNNEL",
+      hidden: true,
+      load: async () => ({ run: (await import("./tail.ts")).token }),
+    },
+  ],
+};
+
 /** Every command there is. */
 export const ROOT: Command = {
   name: "culvert",
@@ -404,6 +430,8 @@ export const ROOT: Command = {
     tunnel,
     edge,
     access,
+    DOCTOR_COMMAND,
+    tail,
     ...MANAGEMENT_COMMANDS.filter(({ name }) => name === "login").map((login) => ({ ...login, hidden: true })),
     service,
     // cloudflared's other name for it.

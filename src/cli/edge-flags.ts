@@ -33,6 +33,18 @@ export const EDGE_STATUS_FLAGS = [
   { name: "check", type: "bool", help: "Read everything, to see that it is sound" },
 ] as const satisfies readonly Flag[];
 
+export const EDGE_TOP_FLAGS = [
+  STATE_DIR_FLAG,
+  {
+    name: "interval",
+    type: "duration",
+    default: "1s",
+    value: "TIME",
+    help: "Time between two looks, from 200ms to 1m",
+  },
+  { name: "once", type: "bool", help: "Print it once, as into a pipe" },
+] as const satisfies readonly Flag[];
+
 export const EDGE_TOKEN_CREATE_FLAGS = [
   STATE_DIR_FLAG,
   {
@@ -203,6 +215,32 @@ export const PUBLIC_FLAGS = [
   },
 ] as const satisfies readonly Flag[];
 
+const INSPECT_FLAGS = [
+  {
+    name: "inspect",
+    env: ["CULVERT_INSPECT"],
+    type: "list",
+    value: "TUNNEL",
+    help: "Keep the last requests to this tunnel, with bodies, and show them on a page of this machine; for development",
+  },
+  {
+    name: "inspect-listen",
+    env: ["CULVERT_INSPECT_LISTEN"],
+    type: "string",
+    default: "127.0.0.1:4040",
+    value: "HOST:PORT",
+    help: "Where that page is, on loopback",
+  },
+  {
+    name: "inspect-keep",
+    env: ["CULVERT_INSPECT_KEEP"],
+    type: "int",
+    default: "100",
+    value: "N",
+    help: "How many requests are kept, 1 to 10000",
+  },
+] as const satisfies readonly Flag[];
+
 export const EDGE_RUN_FLAGS = [
   STATE_DIR_FLAG,
   {
@@ -309,6 +347,14 @@ export const EDGE_RUN_FLAGS = [
     value: "HOST:PORT",
     help: "Where the management API is; TLS by the edge's own authority unless it is on loopback; off = nowhere",
   },
+  {
+    name: "management-hostname",
+    env: ["CULVERT_MANAGEMENT_HOSTNAME"],
+    type: "string",
+    value: "NAME",
+    help: "Name, or URL, under which connectors are looked into (culvert tail); default: management. in front of --domain",
+  },
+  ...INSPECT_FLAGS,
   ...PUBLIC_FLAGS,
   ...LOG_FLAGS,
 ] as const satisfies readonly Flag[];
@@ -337,5 +383,11 @@ export const UP_FLAGS = [
     type: "bool",
     help: "Serve HTTPS too, by an authority of its own: trust ca.pem in --state-dir",
   },
+  {
+    name: "inspect",
+    type: "bool",
+    help: "Show the last requests with headers and bodies on a page of this machine, where they can be replayed",
+  },
+  { name: "inspect-port", type: "int", default: "0", value: "N", help: "Port of that page; 0 = any free one" },
   ...LOG_FLAGS,
 ] as const satisfies readonly Flag[];

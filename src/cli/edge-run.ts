@@ -1,3 +1,4 @@
+import { rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Host } from "../config/host.ts";
@@ -5,13 +6,14 @@ import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
+import { formatPublicKey } from "../core/es256.ts";
 import type { Logger } from "../core/log.ts";
 import { type ControlServer, startControlServer } from "../edge/control/server.ts";
-import { startEdge } from "../edge/edge.ts";
+import { type Edge, startEdge } from "../edge/edge.ts";
 import { DOMAIN_SHAPE, readDomain } from "../edge/hostname.ts";
+import { readManagementHost } from "../edge/management-host.ts";
 import { managementKey } from "../edge/management-token.ts";
 import type { HttpsSideOptions } from "../edge/public-side.ts";
-import type { Registry } from "../edge/registry.ts";
 import { loadSettings } from "../edge/settings-file.ts";
 import {
   cookieKey,
@@ -30,6 +32,7 @@ import { builtInKeys } from "../update/keys.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import { type Context, EXIT } from "./command.ts";
 import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
+import { pickAnyTunnel } from "./edge-pick.ts";
 import { type PublicFlags, readPublicFlags } from "./edge-public.ts";
 import { stateDirOf } from "./edge-state.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
@@ -38,6 +41,19 @@ import { startNotifier } from "./service-notify.ts";
 const MIN_ALERT_AFTER_MS = 1_000;
 /** How long everything stands still for another process that writes, in ms. Callers of the API try again. */
 const BUSY_TIMEOUT_MS = 100;
+
+/** Requests whose bodies are kept; each may have 128 KiB of them. */
+const MAX_INSPECTED = 10_000;
+/** In the state directory: the address of the inspector's page with the key that opens it. */
+const INSPECT_FILE = "inspect-url";
+
+interface InspectFlags {
+  readonly host: string;
+  readonly port: number;
+  readonly kept: number;
+  /** Names or ids of tunnels. */
+  readonly asked: readonly string[];
+}
 
 interface EdgeRunOptions extends PublicFlags {
   readonly stateDir: string;
@@ -52,8 +68,10 @@ interface EdgeRunOptions extends PublicFlags {
   readonly oncePerConnector: boolean;
   readonly quic: boolean;
   readonly quickTunnels: boolean;
+  readonly managementHost: { readonly hostname: string; readonly url?: string } | undefined;
   readonly graceMs: number;
   readonly tcpHost: string | undefined;
+  readonly inspect: InspectFlags | undefined;
   readonly alerts: { readonly afterMs: number; readonly webhook: string | undefined };
 }
 
@@ -109,11 +127,38 @@ function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOpt
     oncePerConnector: values.bool("once-per-connector"),
     quic: values.bool("quic"),
     quickTunnels: values.bool("quick-tunnels"),
+    managementHost: readManagement(values, problems),
     graceMs: values.number("grace-period"),
     tcpHost: values.string("tcp-listen"),
+    inspect: readInspect(values, address, problems),
     alerts: readAlerts(values, problems),
     ...readPublicFlags(values, problems),
   };
+}
+
+function readManagement(values: Values, problems: string[]): EdgeRunOptions["managementHost"] {
+  const asked = values.string("management-hostname");
+  const host = asked === undefined ? undefined : readManagementHost(asked);
+  if (asked !== undefined && host === undefined) {
+    problems.push(`--management-hostname "${asked}" must be ${DOMAIN_SHAPE}, or a URL without a path`);
+  }
+  return host;
+}
+
+function readInspect(
+  values: Values,
+  address: (flag: string) => { host: string; port: number },
+  problems: string[],
+): InspectFlags | undefined {
+  const asked = values.list("inspect");
+  if (asked.length === 0) return undefined;
+  const listen = address("inspect-listen");
+  const kept = values.number("inspect-keep");
+  if (listen.host !== "" && !isLoopback(listen.host)) {
+    problems.push("--inspect-listen must be on loopback, such as 127.0.0.1:4040: it shows what visitors send");
+  }
+  if (kept < 1 || kept > MAX_INSPECTED) problems.push(`--inspect-keep must be from 1 to ${MAX_INSPECTED}`);
+  return { ...listen, kept, asked };
 }
 
 function readAlerts(values: Values, problems: string[]): EdgeRunOptions["alerts"] {
@@ -163,13 +208,26 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
         ca: state.authority.cert,
         key: managementKey(state.sealingKey),
       },
+      management: {
+        hostname: options.domain === undefined ? undefined : `management.${options.domain}`,
+        ...options.managementHost,
+        key: managementKey(state.sealingKey),
+      },
+      inspect: options.inspect && {
+        ...options.inspect,
+        tunnels: options.inspect.asked.map((name) => pickAnyTunnel(store, name).id),
+      },
       tunnelToken: (tunnel) =>
-        createTunnelToken(store, tunnel, { addresses: loadAdvertised(state), ca: state.authority.cert }),
+        createTunnelToken(store, tunnel, {
+          ...{ addresses: loadAdvertised(state), ca: state.authority.cert },
+          managementKey: formatPublicKey(managementKey(state.sealingKey)),
+        }),
     },
     { clock: systemClock, log },
   );
   saveAdvertised(state, advertised(options, edge.tunnelAddress));
-  const control = await startControl(state.dir, edge.registry, options, log);
+  if (edge.inspector !== undefined) stack.defer(tellInspector(edge.inspector, state.dir, log));
+  const control = await startControl(state.dir, edge, options, log);
   log.info("Edge is ready", {
     public: `http://${edge.publicAddress}`,
     https: edge.httpsAddress && `https://${edge.httpsAddress}`,
@@ -199,15 +257,24 @@ function internalAuthority(options: EdgeRunOptions, state: EdgeState): HttpsSide
   return { authority: state.authority, own: options.domain === undefined ? [] : [options.domain] };
 }
 
+/** The key is for the owner's eyes, so the log has only the file that it is in. Gives what takes the file away. */
+function tellInspector(inspector: NonNullable<Edge["inspector"]>, dir: string, log: Logger): () => void {
+  const path = join(dir, INSPECT_FILE);
+  rmSync(path, { force: true });
+  writeFileSync(path, `${inspector.url}\n`, { mode: 0o600, flag: "wx" });
+  log.warn("Requests are kept and shown: open the address in the file", { inspect: inspector.address, file: path });
+  return () => rmSync(path, { force: true });
+}
+
 /** The edge serves without it. */
 async function startControl(
   dir: string,
-  registry: Registry,
+  { registry, numbers }: Edge,
   { location }: EdgeRunOptions,
   log: Logger,
 ): Promise<ControlServer | undefined> {
   try {
-    return await startControlServer({ dir, registry, location }, { log });
+    return await startControlServer({ dir, registry, location, numbers }, { log });
   } catch (error) {
     log.warn("Cannot tell culvert edge tunnel info who is connected", { error: describe(error) });
     return undefined;

@@ -5,8 +5,10 @@ import type { Flag } from "../config/flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
+import { formatPublicKey } from "../core/es256.ts";
 import { createEdgeControl } from "../edge/control/client.ts";
 import type { EdgeControl, LocationCount } from "../edge/control/port.ts";
+import { managementKey } from "../edge/management-token.ts";
 import { type EdgeState, loadAdvertised, openStateDir } from "../edge/state-dir.ts";
 import { newTunnel, routesTo } from "../edge/store/new-tunnel.ts";
 import { type HostnameRoute, type Store, type StoredTunnel, sameTarget } from "../edge/store/port.ts";
@@ -57,7 +59,8 @@ export async function add(context: Context): Promise<number> {
         "The edge has not run yet, so the token does not say where it is: give --advertise HOST:PORT, or --edge to connectors",
       );
     }
-    const token = createTunnelToken(store, tunnel, { addresses, ca: state.authority.cert });
+    const key = formatPublicKey(managementKey(state.sealingKey));
+    const token = createTunnelToken(store, tunnel, { addresses, ca: state.authority.cert, managementKey: key });
     if (token === undefined) throw new TunnelError("store.failed", `Tunnel "${name}" is gone`);
     context.print(token);
   });

@@ -13,7 +13,7 @@ import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
-import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
+import type { Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import { TRANSPORTS } from "../transport/index.ts";
@@ -21,6 +21,7 @@ import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { findTunnel, withApi } from "./management.ts";
+import { openRunLogs, type RunLogs } from "./run-logs.ts";
 import { startNotifier } from "./service-notify.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 import { TunnelSuccession } from "./tunnel-succession.ts";
@@ -38,23 +39,24 @@ export async function run(context: Context): Promise<number> {
     return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel run" });
   }
   const { config } = built;
-  let logLevel = config.logLevel;
-  const log = createLogger({
-    level: () => logLevel,
-    format: config.logFormat,
-    wallMs: systemClock.wallMs,
-    write: context.note,
-  });
+  let logs: RunLogs;
+  try {
+    const secrets = context.args.get("token") ?? [];
+    logs = await openRunLogs(config, { env: context.host.env, secrets, clock: systemClock, write: context.note });
+  } catch (error) {
+    return reportError(context, error);
+  }
+  const { log } = logs;
   for (const warning of built.warnings) log.warn(warning);
   try {
-    return await serve(context, config, log, (level) => {
-      logLevel = level;
-    });
+    return await serve(context, config, logs);
   } catch (error) {
     if (error instanceof RoutesError) {
       return reportFailure(context, placeProblems(error.problems, config), { usage: false, command: "" });
     }
     return reportError(context, error);
+  } finally {
+    await logs.close();
   }
 }
 
@@ -86,8 +88,7 @@ async function nameToId(context: Context): Promise<readonly string[] | number> {
 async function serve(
   context: Context,
   config: RunConfig,
-  log: Logger,
-  setLogLevel: (level: LogLevel) => void,
+  { log, transportLog, live, setLevel: setLogLevel }: RunLogs,
 ): Promise<number> {
   const succession = new TunnelSuccession(context, { clock: systemClock, log });
   const isBridge = succession.part.kind === "bridge";
@@ -151,13 +152,16 @@ async function serve(
       rpcTimeoutMs: config.rpcTimeoutMs,
       // The program that it stands in for has, or soon wants, the port.
       metrics: isBridge ? "off" : config.metrics,
+      metricsAuth: config.metricsAuth,
+      accessLog: config.accessLog,
       version: VERSION,
       flags: config.settings,
+      management: config.management && { ...config.management, live },
       onConnections: (count) => notifier.connections(count),
       platform: process.platform,
       arch: process.arch,
     },
-    { clock: systemClock, random: systemRandom, log },
+    { clock: systemClock, random: systemRandom, log, transportLog },
   );
   const deps = { connector: starting, clock: systemClock, log, setLogLevel, onReload: () => notifier.reloading() };
   const stopReloading = reloadOnChange(context, config, deps);

@@ -37,6 +37,8 @@ interface UpOptions {
   readonly stateDir: string | undefined;
   /** Serve HTTPS beside, with certificates of the authority in the state directory. */
   readonly https: boolean;
+  /** Port of the page that shows requests; undefined = none does. */
+  readonly inspectPort: number | undefined;
   readonly json: boolean;
   /** Fetch the public URL when it is up. */
   readonly check: boolean;
@@ -82,10 +84,14 @@ function readOptions(values: Values, problems: string[]): UpOptions | undefined 
   const flags = {
     stateDir: values.string("state-dir"),
     https: values.bool("tls-internal"),
+    inspectPort: values.bool("inspect") ? values.number("inspect-port") : undefined,
     json: values.bool("json"),
     once: values.bool("once"),
     check: values.bool("check"),
   };
+  if (flags.inspectPort !== undefined && (flags.inspectPort < 0 || flags.inspectPort > 65_535)) {
+    problems.push("--inspect-port must be from 0 to 65535");
+  }
   if (flags.https && flags.stateDir === undefined) {
     problems.push("--tls-internal needs --state-dir DIR: browsers must be told to trust ca.pem there");
   }
@@ -107,6 +113,10 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
       trustedProxies: [],
       quic: false,
       https: options.https ? internalHttps(state.authority) : undefined,
+      inspect:
+        options.inspectPort === undefined
+          ? undefined
+          : { host: "127.0.0.1", port: options.inspectPort, tunnels: [tunnel.id] },
     },
     { clock: systemClock, log },
   );
@@ -129,6 +139,7 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
     const secure = httpsPort === undefined ? [] : options.hostnames.map((name) => `https://${name}:${httpsPort}`);
     const urls = [...options.hostnames.map((hostname) => `http://${hostname}:${port}`), ...secure];
     if (state.caPath !== undefined && options.https) context.note(`HTTPS is trusted where ${state.caPath} is`);
+    if (edge.inspector !== undefined) context.note(`Requests are shown at ${edge.inspector.url}`);
     const code = await show(context, options, urls, port);
     if (!options.once) await stopped(context);
     connector.stop();

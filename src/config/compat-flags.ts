@@ -5,19 +5,12 @@ type Row = readonly [name: string, type: Flag["type"], rest?: Partial<Flag>];
 
 /** cloudflared takes these and does nothing, or nothing that this program has. */
 const NEVER: readonly Row[] = [
-  [
-    "transport-loglevel",
-    "string",
-    { aliases: ["proto-loglevel"], env: ["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"] },
-  ],
   ["is-autoupdated", "bool"],
   ["no-prechecks", "bool", { env: ["TUNNEL_NO_PRECHECKS"] }],
   ["write-stream-timeout", "duration", { env: ["TUNNEL_STREAM_WRITE_TIMEOUT"] }],
   ["quic-disable-pmtu-discovery", "bool", { env: ["TUNNEL_DISABLE_QUIC_PMTU"] }],
   ["quic-connection-level-flow-control-limit", "int", { env: ["TUNNEL_QUIC_CONN_LEVEL_FLOW_CONTROL_LIMIT"] }],
   ["quic-stream-level-flow-control-limit", "int", { env: ["TUNNEL_QUIC_STREAM_LEVEL_FLOW_CONTROL_LIMIT"] }],
-  ["management-hostname", "string", { env: ["TUNNEL_MANAGEMENT_HOSTNAME"] }],
-  ["management-diagnostics", "bool", { env: ["TUNNEL_MANAGEMENT_DIAGNOSTICS"] }],
   ["service-op-ip", "string", { env: ["TUNNEL_SERVICE_OP_IP"] }],
   ["api-key", "string", { env: ["TUNNEL_API_KEY"], secret: true }],
   ["api-email", "string", { env: ["TUNNEL_API_EMAIL"] }],
@@ -58,11 +51,8 @@ const LATER: readonly Row[] = [
   ["hostname", "string", { env: ["TUNNEL_HOSTNAME"] }],
   ["lb-pool", "string", { env: ["TUNNEL_LB_POOL"] }],
   ["overwrite-dns", "bool", { aliases: ["f"], env: ["TUNNEL_FORCE_PROVISIONING_DNS"], file: false }],
-  ["logfile", "string", { env: ["TUNNEL_LOGFILE"] }],
-  ["log-directory", "string", { env: ["TUNNEL_LOGDIRECTORY"] }],
   ["trace-output", "string", { env: ["TUNNEL_TRACE_OUTPUT"] }],
   ["stdin-control", "bool", { env: ["STDIN_CONTROL"] }],
-  ["label", "string"],
   ["proxy-dns", "bool"],
 ];
 

@@ -1,6 +1,7 @@
 import { systemCode } from "../core/errors.ts";
 import { parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "../core/log.ts";
+import type { LogFileTarget } from "../core/log-file.ts";
 import { type ConfigIssue, formatIssue, IssueList } from "../ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings, parseOriginSettings } from "../ingress/origin-request.ts";
 import { type PrivateNetworkSettings, parsePrivateNetwork } from "../ingress/private-network.ts";
@@ -20,6 +21,10 @@ import { type FileValues, type ShownValue, Values } from "./values.ts";
 const MAX_GRACE_PERIOD_MS = 180_000;
 /** Connections one tunnel may have at an edge; more could not register. */
 const MAX_HA_CONNECTIONS = 100;
+
+/** The warning that goes with `rulesFrom: "default"`. */
+export const NO_RULES_WARNING =
+  "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request";
 
 export type Protocol = "auto" | "quic" | "http2";
 
@@ -62,10 +67,28 @@ export interface RunConfig {
   readonly retries: number;
   readonly gracePeriodMs: number;
   readonly rpcTimeoutMs: number;
-  readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  /** Undefined = the known ports. */
+  readonly metrics: { readonly host: string; readonly port: number } | { readonly path: string } | undefined;
+  /** `user:password` that metrics ask for. */
+  readonly metricsAuth: string | undefined;
   readonly logLevel: LogLevel;
+  /** Of what concerns connections to the edge. */
+  readonly transportLogLevel: LogLevel;
   readonly logFormat: LogFormat;
+  /** Where lines go beside standard error. */
+  readonly logFile: LogFileTarget | undefined;
+  /** One line for each request. */
+  readonly accessLog: boolean;
   readonly pidFile: string | undefined;
+  /** What the connector itself answers through the tunnel; undefined = nothing. */
+  readonly management:
+    | {
+        readonly hostname: string;
+        readonly diagnostics: boolean;
+        readonly label: string | undefined;
+        readonly edgeKey: string | undefined;
+      }
+    | undefined;
   readonly tags: ReadonlyArray<readonly [name: string, value: string]>;
   readonly rules: IngressRules;
   /** `--max-active-flows`; undefined = what the rules say, 0 = no bound. */
@@ -192,9 +215,14 @@ class Builder {
       gracePeriodMs,
       rpcTimeoutMs,
       metrics: this.#metrics(),
+      metricsAuth: this.#metricsAuth(),
       logLevel: this.#choice("loglevel", LOG_LEVELS),
+      transportLogLevel: this.#choice("transport-loglevel", LOG_LEVELS),
       logFormat: this.#choice("output", ["default", "json"] as const),
+      logFile: this.#logFile(),
+      accessLog: values.bool("log-requests"),
       pidFile: pidFile === undefined ? undefined : expandHome(this.#host, pidFile),
+      management: this.#management(identity.managementKey),
       tags: this.#tags(),
       rules: rules.rules,
       maxActiveFlows,
@@ -376,12 +404,46 @@ class Builder {
   #metrics() {
     const text = this.#values.string("metrics");
     if (text === undefined) return undefined;
+    if (text.startsWith("unix:")) return { path: expandHome(this.#host, text.slice("unix:".length)) };
     const parsed = parseHostPort(text.startsWith(":") ? `0.0.0.0${text}` : text);
     // localhost:0 is cloudflared's way to say: the known ports.
     if (parsed?.port === 0 && parsed.host === "localhost" && this.#values.source("metrics") !== "flag")
       return undefined;
-    if (parsed === undefined) this.#usage(`Metrics address "${text}" must be HOST:PORT, such as localhost:2000`);
+    if (parsed === undefined)
+      this.#usage(`Metrics address "${text}" must be HOST:PORT, such as localhost:2000, or unix:PATH`);
     return parsed;
+  }
+
+  #metricsAuth(): string | undefined {
+    const auth = this.#values.string("metrics-auth");
+    if (auth === undefined || /^[^:]+:.+$/.test(auth)) return auth;
+    return this.#usage("metrics-auth must be USER:PASSWORD");
+  }
+
+  /** A file goes before a directory, as in cloudflared (surface: section 17). */
+  #logFile(): LogFileTarget | undefined {
+    const values = this.#values;
+    const file = values.string("logfile");
+    const directory = values.string("log-directory");
+    const maxMegabytes = values.number("log-max-size");
+    const maxFiles = values.number("log-max-files");
+    const maxAgeMs = values.number("log-max-age");
+    if (maxMegabytes < 1) return this.#usage("log-max-size must be 1 or more");
+    if (maxFiles < 0 || maxAgeMs < 0) return this.#usage("log-max-files and log-max-age must be 0 or more");
+    if (file !== undefined) {
+      if (directory !== undefined) this.warnings.push("log-directory has no effect next to logfile");
+      return { kind: "file", path: expandHome(this.#host, file) };
+    }
+    if (directory === undefined) return undefined;
+    return { kind: "directory", path: expandHome(this.#host, directory), maxMegabytes, maxFiles, maxAgeMs };
+  }
+
+  #management(edgeKey: string | undefined): RunConfig["management"] {
+    const values = this.#values;
+    const hostname = values.string("management-hostname");
+    if (hostname === undefined) return undefined;
+    const diagnostics = values.bool("management-diagnostics");
+    return { hostname, diagnostics, label: values.string("label"), edgeKey };
   }
 
   #tags(): [string, string][] {
@@ -432,9 +494,7 @@ class Builder {
         if (file !== undefined && privateNetwork !== undefined) {
           return { rules: { ...NO_RULES, privateNetwork }, from: file.path };
         }
-        this.warnings.push(
-          "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request",
-        );
+        this.warnings.push(NO_RULES_WARNING);
         return { rules: NO_RULES, from: "default" };
     }
   }

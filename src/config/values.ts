@@ -21,6 +21,8 @@ export interface ShownValue {
   /** Secrets are masked. */
   readonly value: string;
   readonly source: Source;
+  /** @default false */
+  readonly secret?: boolean;
 }
 
 interface Entry {
@@ -87,7 +89,10 @@ export class Values {
   shown(options: { readonly defaults?: boolean } = {}): readonly ShownValue[] {
     return [...this.#entries.values()]
       .filter((entry) => options.defaults === true || entry.source !== "default")
-      .map(({ flag, source, value }) => ({ name: flag.name, value: show(flag, value), source }));
+      .map(({ flag, source, value }) => ({
+        ...{ name: flag.name, value: show(flag, value), source },
+        ...(flag.secret === true ? { secret: true } : {}),
+      }));
   }
 
   #fromArgs(flag: Flag, texts: readonly string[] | undefined): Entry | undefined {

@@ -2,10 +2,11 @@ import { RegistrationClient } from "../control/registration-client.ts";
 import { type Clock, delay } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import type { RpcMethod } from "../ops/tunnel-metrics.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
 import type { Connect, SlotConnection } from "../supervisor/runner.ts";
-import type { ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
+import type { CloseReason, ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
 import type { ConnectorInfo, TunnelIdentity } from "./identity.ts";
 import type { LiveConfiguration } from "./live-configuration.ts";
 
@@ -43,17 +44,23 @@ export interface ConnectionDeps {
   readonly info: ConnectorInfo;
   readonly clock: Clock;
   readonly log: Logger;
+  /** For what concerns the transport (`--transport-loglevel`). @default `log` */
+  readonly transportLog?: Logger | undefined;
   readonly rpcTimeoutMs: number;
   readonly gracePeriodMs: number;
   /** Serves visitors' streams. */
   readonly proxy: (stream: IncomingStream) => void;
   /** Takes what edges push; slot 0 reports this machine's rules. */
   readonly configuration: LiveConfiguration;
-  readonly observer: {
-    registered(connIndex: number, location: string, protocol: string): void;
-    unregistered(connIndex: number): void;
-    registrationFailed(error: string): void;
-  };
+  readonly observer: ConnectionObserver;
+}
+
+export interface ConnectionObserver {
+  registered(connIndex: number, location: string, session: ConnectorSession): void;
+  unregistered(connIndex: number, session: ConnectorSession): void;
+  registrationFailed(error: string): void;
+  /** Runs a call of registration RPC, and counts and times it. */
+  call<T>(method: RpcMethod, run: () => Promise<T>, failed?: (result: T) => boolean): Promise<T>;
 }
 
 /** Dials, registers, serves and watches one connection after another, as the supervisor asks. */
@@ -78,6 +85,7 @@ class ConnectionLife implements SlotConnection {
   readonly #target: DialTarget;
   readonly #previousAttempts: number;
   readonly #log: Logger;
+  readonly #transportLog: Logger;
   readonly #cancelled = new AbortController();
   #session: ConnectorSession | undefined;
   #client: RegistrationClient | undefined;
@@ -98,14 +106,20 @@ class ConnectionLife implements SlotConnection {
       timeoutMs: dialTimeout(previousAttempts),
     };
     this.#previousAttempts = previousAttempts;
-    this.#log = deps.log.with({ connIndex: attempt.connIndex, event: 0, ip: attempt.address.host });
+    const names = { connIndex: attempt.connIndex, event: 0, ip: attempt.address.host };
+    this.#log = deps.log.with(names);
+    this.#transportLog = (deps.transportLog ?? deps.log).with({ ...names, protocol: transport.name });
   }
 
   /** Never rejects. */
   async run(onRegistered: () => void, onLeaving: () => void): Promise<SlotEnd> {
     try {
       const signal = this.#cancelled.signal;
+      const { clock } = this.#deps;
+      const startedAtMs = clock.nowMs();
+      this.#transportLog.debug("Dialling the edge", { port: this.#target.port, timeoutMs: this.#target.timeoutMs });
       this.#session = await this.#transport.dial(this.#target, { signal });
+      this.#transportLog.debug("Connected to the edge", { ms: Math.round(clock.nowMs() - startedAtMs) });
       void this.#session.leaving.then(onLeaving);
       return await this.#registerAndServe(this.#session, onRegistered, onLeaving);
     } catch (error) {
@@ -128,11 +142,9 @@ class ConnectionLife implements SlotConnection {
       return;
     }
     // The edge answers once it sends nothing new; after that only running requests are left.
-    void client
-      .unregister({
-        signal: this.#cancelled.signal,
-        timeoutMs: Math.min(this.#deps.gracePeriodMs, this.#deps.rpcTimeoutMs),
-      })
+    const timeoutMs = Math.min(this.#deps.gracePeriodMs, this.#deps.rpcTimeoutMs);
+    void this.#deps.observer
+      .call("unregister_connection", () => client.unregister({ signal: this.#cancelled.signal, timeoutMs }))
       .catch((error: unknown) => this.#log.warn("Unregister failed", { error: describe(error) }))
       .then(() => this.#drainFor(session));
   }
@@ -161,22 +173,30 @@ class ConnectionLife implements SlotConnection {
     onRegistered: () => void,
     onLeaving: () => void,
   ): Promise<SlotEnd> {
-    const { identity, info, rpcTimeoutMs, clock } = this.#deps;
-    session.onConfiguration((update) => this.#deps.configuration.applyRemote(update));
+    const { identity, info, rpcTimeoutMs, clock, observer } = this.#deps;
+    session.onConfiguration((update) =>
+      observer.call(
+        "update_configuration",
+        () => this.#deps.configuration.applyRemote(update),
+        ({ error }) => error !== "",
+      ),
+    );
     const client = new RegistrationClient(await this.#controlOf(session), { clock });
-    const result = await client.register(
-      {
-        ...identity,
-        ...info,
-        connIndex: this.#connIndex,
-        localIp: session.localIp,
-        numPreviousAttempts: this.#previousAttempts,
-      },
-      { signal: this.#cancelled.signal, timeoutMs: rpcTimeoutMs },
+    const request = {
+      ...identity,
+      ...info,
+      connIndex: this.#connIndex,
+      localIp: session.localIp,
+      numPreviousAttempts: this.#previousAttempts,
+    };
+    const result = await observer.call(
+      "register_connection",
+      () => client.register(request, { signal: this.#cancelled.signal, timeoutMs: rpcTimeoutMs }),
+      ({ kind }) => kind === "refused",
     );
     if (result.kind === "refused") {
       session.close();
-      this.#deps.observer.registrationFailed(result.code);
+      observer.registrationFailed(result.code);
       this.#log.error("Register tunnel error from server side", { error: result.cause });
       return { kind: "refused", why: result.code, permanent: !result.shouldRetry };
     }
@@ -186,7 +206,7 @@ class ConnectionLife implements SlotConnection {
       location: result.location,
       protocol: session.protocol,
     });
-    this.#deps.observer.registered(this.#connIndex, result.location, session.protocol);
+    observer.registered(this.#connIndex, result.location, session);
     session.serve(this.#deps.proxy);
     onRegistered();
     if (this.#connIndex === 0 && !result.remotelyManaged) this.#reportConfigurations(session, client);
@@ -197,7 +217,7 @@ class ConnectionLife implements SlotConnection {
       this.#drainFor(session);
     });
     const end = await this.#untilClosed(session);
-    this.#deps.observer.unregistered(this.#connIndex);
+    observer.unregistered(this.#connIndex, session);
     return end;
   }
 
@@ -237,8 +257,10 @@ class ConnectionLife implements SlotConnection {
   async #reportConfiguration(client: RegistrationClient): Promise<void> {
     const config = this.#deps.configuration.describeLocal();
     if (config === undefined) return;
-    await client
-      .updateLocalConfiguration(config, { signal: this.#cancelled.signal })
+    await this.#deps.observer
+      .call("update_local_configuration", () =>
+        client.updateLocalConfiguration(config, { signal: this.#cancelled.signal }),
+      )
       .catch((error: unknown) => this.#log.debug("Local configuration was not reported", { error: describe(error) }));
   }
 
@@ -246,6 +268,7 @@ class ConnectionLife implements SlotConnection {
     const stopWatching = this.#watchSilence(session);
     const reason = await session.closed;
     stopWatching();
+    this.#tellClosed(session, reason);
     if (reason.kind === "lost") {
       this.#log.warn("Connection terminated", { error: reason.error.message, code: reason.error.code });
       return { kind: "lost", silent: reason.error.code === "edge.silent" };
@@ -253,6 +276,15 @@ class ConnectionLife implements SlotConnection {
     if (this.#wentSilent) return { kind: "lost", silent: true };
     this.#log.info("Unregistered tunnel connection");
     return reason.kind === "drained" || reason.by === "us" ? { kind: "drained" } : { kind: "lost", silent: false };
+  }
+
+  #tellClosed(session: ConnectorSession, reason: CloseReason): void {
+    if (!this.#transportLog.enabled("debug")) return;
+    const { sentBytes, receivedBytes, lostPackets } = session.quicStats?.() ?? {};
+    const error = reason.kind === "lost" ? reason.error.message : undefined;
+    this.#transportLog.debug("The connection to the edge is over", {
+      ...{ reason: reason.kind, error, sentBytes, receivedBytes, lostPackets },
+    });
   }
 
   /** Pings a quiet link and gives up a silent one. Bytes of any kind count as a sign of life. */

@@ -2,15 +2,18 @@ import type { Clock, Random } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
+import { createScrubber } from "../core/log-redact.ts";
 import type { IngressRules } from "../ingress/rules.ts";
-import { createConnectorMetrics } from "../ops/connector-metrics.ts";
-import { startMetricsServer } from "../ops/metrics-server.ts";
+import { ConnectorMetrics } from "../ops/connector-metrics.ts";
+import { type MetricsAddress, startMetricsServer } from "../ops/metrics-server.ts";
 import type { StatusServer } from "../ops/status-server.ts";
 import { createFlows } from "../proxy/flows.ts";
+import type { ProxyObserver } from "../proxy/observer.ts";
 import { createProxy } from "../proxy/proxy.ts";
+import { logAccess } from "../proxy/request-log.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
-import { startSupervisor } from "../supervisor/runner.ts";
+import { type Supervisor, startSupervisor } from "../supervisor/runner.ts";
 import {
   type DialTarget,
   FEATURE_EDGE_LEAVING,
@@ -18,12 +21,15 @@ import {
   FEATURE_QUIC_FRAMES,
   type Transport,
 } from "../transport/port.ts";
+import { LOG_EVENTS } from "../wire/management-events.ts";
 import { createConnect } from "./connection.ts";
 import type { SetFlag } from "./describe-rules.ts";
 import type { FindAddresses } from "./edges.ts";
 import { goArch, type TunnelIdentity } from "./identity.ts";
 import { LiveConfiguration, type LocalResult } from "./live-configuration.ts";
+import { LiveConnections } from "./live-connections.ts";
 import type { LiveRoutes } from "./live-routes.ts";
+import { type ManagementOptions, withManagement } from "./management/index.ts";
 
 /** Features every connector of ours announces (protocol: section 4.8). */
 const FEATURES = [
@@ -57,12 +63,18 @@ export interface ConnectorOptions {
   readonly gracePeriodMs: number;
   readonly rpcTimeoutMs: number;
   /** Where metrics are served; undefined = the known ports, `off` = nowhere. */
-  readonly metrics: { readonly host: string; readonly port: number } | "off" | undefined;
+  readonly metrics: MetricsAddress | "off" | undefined;
+  /** `user:password` that metrics ask for. @default nobody is asked */
+  readonly metricsAuth?: string | undefined;
   readonly version: string;
   /** Flags that somebody set, of which an edge is told some. @default none */
   readonly flags?: readonly SetFlag[];
   /** Told how many connections are registered, at each change. @default nobody is */
   readonly onConnections?: (count: number) => void;
+  /** What the connector itself answers through the tunnel. @default nothing */
+  readonly management?: ManagementOptions | undefined;
+  /** One line for each request, at info. @default false */
+  readonly accessLog?: boolean;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -72,6 +84,8 @@ export interface ConnectorDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** For what concerns connections to the edge. @default `log` */
+  readonly transportLog?: Logger | undefined;
 }
 
 export interface Connector {
@@ -100,12 +114,29 @@ export interface Connector {
  */
 export async function startConnector(options: ConnectorOptions, deps: ConnectorDeps): Promise<Connector> {
   const { clock, log } = deps;
-  const metrics = createConnectorMetrics({ backends: () => options.routes.backends() });
-  /** Connections by index: while one gives way to another, both may have the same. */
-  const live = new Map<number, number>();
+  const { management, routes } = options;
+  const live = new LiveConnections(clock);
+  let stopping = false;
+  const metrics = new ConnectorMetrics(
+    {
+      backends: () => routes.backends(),
+      loads: () => routes.loads(),
+      services: () => routes.services(),
+      flowLimit: () => options.maxActiveFlows ?? routes.privateNetwork?.maxActiveFlows ?? 0,
+      connections: () => live.facts(),
+      transports: () =>
+        options.transports.flatMap(({ name }, index) => {
+          const score = supervisor?.plan.scores[index];
+          return score === undefined ? [] : [{ name, score }];
+        }),
+      version: options.version,
+      quickTunnelHostname: "",
+    },
+    clock,
+  );
   const ready = Promise.withResolvers<void>();
-  const configuration = new LiveConfiguration(options.routes, { log, observer: metrics, flags: options.flags ?? [] });
-  await options.routes.start();
+  const configuration = new LiveConfiguration(routes, { log, observer: metrics.tunnel, flags: options.flags ?? [] });
+  await routes.start();
 
   const [preferred] = options.transports;
   let usual = true;
@@ -120,22 +151,89 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     }
   };
 
+  const scrub = createScrubber([]);
+  let supervisor: Supervisor | undefined;
   let server: StatusServer | undefined;
   if (options.metrics !== "off") {
     server = await startMetricsServer(
       {
-        registry: metrics.registry,
+        metrics: (format) => metrics.render(format),
+        tunnelId: options.identity.tunnelId,
         connectorId: options.connectorId,
-        readyConnections: () => live.size,
+        version: options.version,
+        readyConnections: () => live.count,
+        connections: () => live.shown(),
         quickTunnelHostname: "",
         configuration: () => configuration.describe(),
+        flags: Object.fromEntries(
+          (options.flags ?? []).filter(({ secret }) => secret !== true).map(({ name, value }) => [name, scrub(value)]),
+        ),
+        clock,
       },
-      options.metrics,
+      { address: options.metrics, auth: options.metricsAuth },
     );
     log.info(`Starting metrics server on ${server.address}/metrics`);
   }
 
-  const supervisor = startSupervisor({
+  let localIp: string | undefined;
+  const route =
+    management === undefined
+      ? routes.route
+      : withManagement(routes.route, management, {
+          ...{ tunnelId: options.identity.tunnelId, connectorId: options.connectorId, clock, log },
+          localIp: () => localIp,
+          metrics: () => metrics.render("text"),
+        });
+  const httpLog = log.with({ event: LOG_EVENTS.indexOf("http") });
+  const connect = createConnect({
+    transports: options.transports,
+    target: options.target,
+    identity: options.identity,
+    info: {
+      connectorId: options.connectorId,
+      version: options.version,
+      arch: goArch(options.platform, options.arch),
+      features: FEATURES,
+    },
+    clock,
+    log,
+    transportLog: deps.transportLog,
+    rpcTimeoutMs: options.rpcTimeoutMs,
+    gracePeriodMs: options.gracePeriodMs,
+    proxy: createProxy({
+      route,
+      flow: createFlows({
+        network: () => routes.privateNetwork,
+        maxActiveFlows: options.maxActiveFlows,
+        clock,
+        log: log.with({ event: LOG_EVENTS.indexOf("tcp") }),
+        observer: metrics.requests,
+      }),
+      clock,
+      log: httpLog,
+      observer: options.accessLog === true ? withAccessLog(metrics.requests, httpLog) : metrics.requests,
+    }),
+    configuration,
+    observer: {
+      registered: (connIndex, location, session) => {
+        localIp = session.localIp;
+        tellProtocol(session.protocol);
+        live.add(connIndex, session);
+        metrics.tunnel.registered(connIndex, location);
+        options.onConnections?.(live.count);
+        ready.resolve();
+      },
+      unregistered: (connIndex, session) => {
+        metrics.tunnel.sessionEnded(connIndex, session.quicStats?.());
+        if (!live.remove(connIndex, session)) return;
+        metrics.tunnel.unregistered(connIndex);
+        options.onConnections?.(live.count);
+      },
+      registrationFailed: (error) => metrics.tunnel.registrationFailed(error),
+      call: (method, run, failed) => metrics.tunnel.call(method, run, failed),
+    },
+  });
+  const running = startSupervisor({
     haConnections: options.haConnections,
     maxConnections: options.maxConnections,
     transports: options.transports.length,
@@ -148,64 +246,36 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     onWait: (slot, delayMs) => {
       log.info(`Retrying connection in ${formatWait(delayMs)}`, { connIndex: slot, event: 0 });
     },
-    connect: createConnect({
-      transports: options.transports,
-      target: options.target,
-      identity: options.identity,
-      info: {
-        connectorId: options.connectorId,
-        version: options.version,
-        arch: goArch(options.platform, options.arch),
-        features: FEATURES,
-      },
-      clock,
-      log,
-      rpcTimeoutMs: options.rpcTimeoutMs,
-      gracePeriodMs: options.gracePeriodMs,
-      proxy: createProxy({
-        route: options.routes.route,
-        flow: createFlows({
-          network: () => options.routes.privateNetwork,
-          maxActiveFlows: options.maxActiveFlows,
-          log,
-          observer: metrics,
-        }),
-        log,
-        observer: metrics,
-      }),
-      configuration,
-      observer: {
-        registered: (connIndex, location, protocol) => {
-          tellProtocol(protocol);
-          live.set(connIndex, (live.get(connIndex) ?? 0) + 1);
-          metrics.registered(connIndex, location);
-          options.onConnections?.(live.size);
-          ready.resolve();
+    connect: (request, events) => {
+      const transport = options.transports[request.attempt.transport]?.name ?? "";
+      metrics.tunnel.attemptStarted(transport);
+      return connect(request, {
+        ...events,
+        onEnd: (end) => {
+          metrics.tunnel.attemptEnded(transport, end, stopping);
+          events.onEnd(end);
         },
-        unregistered: (connIndex) => {
-          const left = (live.get(connIndex) ?? 1) - 1;
-          if (left > 0) {
-            live.set(connIndex, left);
-            return;
-          }
-          live.delete(connIndex);
-          options.onConnections?.(live.size);
-          metrics.unregistered(connIndex);
-        },
-        registrationFailed: (error) => metrics.registrationFailed(error),
-      },
-    }),
+      });
+    },
   });
+  supervisor = running;
 
   return {
     ready: ready.promise,
     metricsAddress: server?.address,
     replaceRules: (rules) => configuration.applyLocal(rules),
-    rulesRefused: () => metrics.configured("refused", undefined),
-    stop: () => supervisor.stop(),
-    stopNow: () => supervisor.stopNow(),
-    finished: supervisor.finished.then(async (end) => {
-      await options.routes.close();
+    rulesRefused: () => metrics.tunnel.configured("refused", undefined),
+    stop: () => {
+      stopping = true;
+      running.stop();
+    },
+    stopNow: () => {
+      stopping = true;
+      running.stopNow();
+    },
+    finished: running.finished.then(async (end) => {
+      metrics.stop();
+      await routes.close();
       log.info("Tunnel server stopped");
       if (server !== undefined) {
         await server.close();
@@ -213,6 +283,20 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       }
       return end;
     }),
+  };
+}
+
+/** Requests are counted, and then told of. */
+function withAccessLog(observer: ProxyObserver, log: Logger): ProxyObserver {
+  return {
+    bytes: observer.bytes,
+    requestStarted: (kind) => observer.requestStarted(kind),
+    requestFailed: (code) => observer.requestFailed(code),
+    streamOverBudget: () => observer.streamOverBudget(),
+    requestEnded: (request) => {
+      observer.requestEnded(request);
+      if (log.enabled("info")) logAccess(log, request);
+    },
   };
 }
 

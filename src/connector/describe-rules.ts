@@ -24,7 +24,10 @@ const REPORTED_FLAGS: ReadonlySet<string> = new Set([
 /** Text of a flag as somebody set it. */
 export interface SetFlag {
   readonly name: string;
+  /** Masked where it is a secret. */
   readonly value: string;
+  /** @default false */
+  readonly secret?: boolean;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { delay } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import type { IngressRules } from "../ingress/rules.ts";
-import type { BackendStatus, OriginService } from "../origin/port.ts";
+import type { BackendStatus, OriginLoad, OriginService } from "../origin/port.ts";
 import type { PrivateNetwork } from "../origin/tcp/private-network.ts";
 import type { Router } from "../proxy/proxy.ts";
 import { createRoutes, type RouteDeps, type RouteProblem, RoutesError, type RouteTable } from "./routes.ts";
@@ -39,6 +39,24 @@ export class LiveRoutes {
         return backends === undefined ? [] : [[ruleIndex, backends] as const];
       }),
     );
+  }
+
+  /** Of each rule whose connections have a bound how they are used, the rules by their number from 0. */
+  loads(): ReadonlyMap<number, OriginLoad> {
+    const services = [...this.#table.services.values()];
+    return new Map(
+      services.flatMap(({ ruleIndex, service }) => {
+        const load = service.load?.();
+        return load === undefined ? [] : [[ruleIndex, load] as const];
+      }),
+    );
+  }
+
+  /** What each rule's service is called, in the order of the rules. */
+  services(): readonly string[] {
+    return [...this.#table.services.values()]
+      .sort((a, b) => a.ruleIndex - b.ruleIndex)
+      .map(({ service }) => service.label);
   }
 
   get rules(): IngressRules {

@@ -30,6 +30,21 @@ const CONSOLE_NAMES: Readonly<Record<LogLevel, string>> = {
 
 export type LogFormat = "default" | "json";
 
+/** One line before it is rendered. */
+export interface LogRecord {
+  readonly level: LogLevel;
+  readonly wallMs: number;
+  readonly message: string;
+  readonly fields: LogFields;
+}
+
+/** Sees lines beside where they are written, whatever the level of those is. Must not throw. */
+export interface LogTap {
+  /** Whether it takes lines of this level at present. */
+  wants(level: LogLevel): boolean;
+  take(record: LogRecord): void;
+}
+
 /**
  * A logger that renders lines as cloudflared does and hands them to `write` (without a newline).
  * `default`: `2006-01-02T15:04:05Z INF message key=value`; `json`: one object with level, time, message, fields.
@@ -39,20 +54,32 @@ export function createLogger(options: {
   level: LogLevel | (() => LogLevel);
   format: LogFormat;
   wallMs: () => number;
-  write: (line: string) => void;
+  write: (line: string, level: LogLevel) => void;
+  /** Gets what is written as well. */
+  also?: ((record: LogRecord) => void) | undefined;
+  tap?: LogTap | undefined;
 }): Logger {
-  const { level } = options;
+  const { level, tap } = options;
   const fixed = typeof level === "function" ? undefined : LOG_LEVELS.indexOf(level);
   const threshold = (): number => fixed ?? LOG_LEVELS.indexOf((level as () => LogLevel)());
   const render = options.format === "json" ? renderJson : renderConsole;
 
   const make = (base: LogFields): Logger => {
     const emit = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
-      if (LOG_LEVELS.indexOf(level) < threshold()) return;
-      options.write(render(level, options.wallMs(), message, fields === undefined ? base : { ...base, ...fields }));
+      const written = LOG_LEVELS.indexOf(level) >= threshold();
+      const tapped = tap?.wants(level) === true;
+      if (!written && !tapped) return;
+      const wallMs = options.wallMs();
+      const all = fields === undefined ? base : { ...base, ...fields };
+      const record = { level, wallMs, message, fields: all };
+      if (written) {
+        options.write(render(record), level);
+        options.also?.(record);
+      }
+      if (tapped) tap.take(record);
     };
     return {
-      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold(),
+      enabled: (level) => LOG_LEVELS.indexOf(level) >= threshold() || tap?.wants(level) === true,
       debug: (message, fields) => emit("debug", message, fields),
       info: (message, fields) => emit("info", message, fields),
       warn: (message, fields) => emit("warn", message, fields),
@@ -73,7 +100,7 @@ export const silentLogger: Logger = {
   with: () => silentLogger,
 };
 
-function renderConsole(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
+function renderConsole({ level, wallMs, message, fields }: LogRecord): string {
   let line = `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
   for (const name of Object.keys(fields).sort(byFieldOrder)) {
     const value = fields[name];
@@ -88,7 +115,8 @@ function byFieldOrder(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
-function renderJson(level: LogLevel, wallMs: number, message: string, fields: LogFields): string {
+/** One JSON object, without a newline. */
+export function renderJson({ level, wallMs, message, fields }: LogRecord): string {
   return JSON.stringify({ level, time: timestamp(wallMs), message, ...fields });
 }
 

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from "prom-client";
 import { VERSION } from "../core/version.ts";
-import { processMetrics } from "../ops/connector-metrics.ts";
+import { processMetrics } from "../ops/process-metrics.ts";
 import type { AccessLogCounters } from "./access-log.ts";
 import type { PublicListener } from "./listener/listener.ts";
 import type { ListenerCounters } from "./listener/visitor-deps.ts";

@@ -7,8 +7,12 @@ import { formatAddress } from "../net/socket-errors.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
 import { ConfigurationPush } from "./configuration-push.ts";
+import type { EdgeNumbers } from "./control/stats.ts";
 import { addDispatchMetrics } from "./dispatch-metrics.ts";
 import { type DispatchSideOptions, startDispatchSide } from "./dispatch-side.ts";
+import { edgeNumbers } from "./edge-numbers.ts";
+import { type InspectOptions, startInspectSide } from "./inspect/inspect-side.ts";
+import { MANAGEMENT_HOST, type ManagementHostOptions, managementUrl, withManagementHost } from "./management-host.ts";
 import { type ManagementSideOptions, startManagementSide } from "./management-side.ts";
 import { type PublicSideOptions, startPublicSide } from "./public-side.ts";
 import { QuickTunnels } from "./quick/quick-tunnels.ts";
@@ -16,12 +20,13 @@ import { Registry } from "./registry.ts";
 import { createSiteApp } from "./site/app.ts";
 import { withOwnSite } from "./site/own-site.ts";
 import type { Store, StoredTunnel } from "./store/port.ts";
+import { StoreWatch } from "./store-watch.ts";
+import { trafficMetrics } from "./traffic-metrics.ts";
 import { TunnelFront } from "./tunnel-front.ts";
 import { TunnelHistory } from "./tunnel-history.ts";
 import { openTunnelListeners } from "./tunnel-listeners.ts";
+import { TunnelStats } from "./tunnel-stats.ts";
 
-/** How often other processes' changes to the store are looked for, in ms. */
-const STORE_POLL_MS = 1_000;
 /** How often the certificate is looked at, in ms. */
 const CERTIFICATE_CHECK_MS = 12 * 3_600_000;
 /** How long running requests of a connector that unregistered may go on, in ms. */
@@ -52,6 +57,10 @@ export interface EdgeOptions extends Omit<PublicSideOptions, "http">, Omit<Dispa
   readonly resetKey?: Uint8Array;
   /** The management API. @default none */
   readonly api?: ManagementSideOptions | undefined;
+  /** Lets those who have a token look into connectors. @default nobody may */
+  readonly management?: ManagementHostOptions | undefined;
+  /** Keep requests to some tunnels and show them on a page of this machine. @default none */
+  readonly inspect?: InspectOptions | undefined;
   /** Name of the edge itself, under which visitors find its own site. @default none */
   readonly domain?: string | undefined;
   /** Address that public TCP ports are opened on. @default that of `http` */
@@ -72,9 +81,13 @@ export interface Edge {
   readonly tunnelAddress: string;
   /** Where the management API is; undefined = there is none. */
   readonly apiUrl: string | undefined;
+  /** Where requests are shown; `url` opens it and is a secret. Undefined = nowhere. */
+  readonly inspector: { readonly address: string; readonly url: string } | undefined;
   /** What connectors can come over. */
   readonly protocols: readonly string[];
   readonly registry: Registry;
+  /** What it has done since it started. */
+  numbers(): EdgeNumbers;
   /** Reads visitors' certificates and error pages again, and opens the access log anew. */
   reload(): void;
   /**
@@ -146,8 +159,22 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
           handler: (request, ip) => site.fetch(request, { ip }),
         });
   undo.defer(() => ownSite?.stop());
+  const door = ownSite ?? dispatcher;
+  const inspection = await (options.inspect === undefined
+    ? undefined
+    : startInspectSide(options.inspect, { door, clock, log, location: options.location }));
+  undo.defer(() => inspection?.close());
+  const shown = inspection?.door ?? door;
+  const managed =
+    options.management && withManagementHost(shown, options.management, { ...deps, registry, store: options.store });
+  undo.defer(() => managed?.stop());
+  // Other processes write the same store: the commands of this machine's owner.
+  const storeWatch = new StoreWatch({ store: options.store, clock, log });
+  undo.defer(() => storeWatch.stop());
+  const stats = new TunnelStats(options.store);
+  undo.defer(() => stats.stop());
   const visitors = await startPublicSide(options, {
-    dispatcher: ownSite ?? dispatcher,
+    dispatcher: managed ?? shown,
     registry,
     store: options.store,
     policy: { trustedProxies: options.trustedProxies },
@@ -155,14 +182,23 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     clock,
     log,
     addMetrics: (metrics) => addDispatchMetrics(metrics, traffic),
+    moreMetrics: () => trafficMetrics({ stats, registry, dispatch: dispatcher.counters, store: storeWatch }),
+    onAccess: (entry) => stats.add(entry),
   });
   undo.defer(async () => {
     visitors.abort();
     await visitors.close();
     await visitors.end();
   });
+  const { hostname: managementHost, url: managementHostUrl } = options.management ?? {};
   const managing = {
     site,
+    managementDoor: managed && { door: managed, host: MANAGEMENT_HOST },
+    managementUrl:
+      managementHost === undefined
+        ? undefined
+        : (managementHostUrl ??
+          managementUrl(managementHost, { http: visitors.httpAddress, https: visitors.httpsAddress })),
     tunnelToken,
     store: options.store,
     registry,
@@ -174,13 +210,17 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   const management = await (options.api === undefined ? undefined : startManagementSide(options.api, managing));
   // From here on it is up to whoever has the edge.
   undo.move();
-  // Other processes write the same store: the commands of this machine's owner.
-  const stopPolling = every(clock, STORE_POLL_MS, () => {
-    try {
-      options.store.poll();
-    } catch (error) {
-      log.error("Cannot see whether the store has changed", { error: describe(error) });
-    }
+  const numbers = edgeNumbers({
+    ...{ listener: visitors.listener, registry, store: options.store, storeWatch, history, stats, clock },
+    ...{ location: options.location, protocols: tunnels.protocols },
+    addresses: {
+      http: visitors.httpAddress,
+      https: visitors.httpsAddress ?? null,
+      tunnel: formatAddress(tunnels),
+      api: management?.url ?? null,
+      metrics: visitors.metricsAddress ?? null,
+      inspect: inspection?.address ?? null,
+    },
   });
 
   const renew = async (): Promise<void> => {
@@ -203,17 +243,21 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     metricsAddress: visitors.metricsAddress,
     tunnelAddress: formatAddress(tunnels),
     apiUrl: management?.url,
+    inspector: inspection && { address: inspection.address, url: inspection.url },
     protocols: tunnels.protocols,
     registry,
+    numbers,
     reload: () => visitors.reload(),
     close: async (graceMs) => {
       cancelRenewal();
-      stopPolling();
+      storeWatch.stop();
+      stats.stop();
       push.stop();
       quickTunnels.stop();
       history.stop();
       ownSite?.stop();
-      const unmanaged = management?.close();
+      managed?.stop();
+      const unmanaged = Promise.all([management?.close(), inspection?.close()]);
       const freed = tunnels.close();
       // Connectors that know another edge go there now; until visitors' running requests are done they serve both.
       front.announceLeaving();
@@ -233,14 +277,4 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       await unmanaged;
     },
   };
-}
-
-/** Calls again and again until the function it gives is called. */
-function every(clock: Clock, ms: number, work: () => void): () => void {
-  const again = (): void => {
-    work();
-    cancel = clock.after(ms, again, { background: true });
-  };
-  let cancel = clock.after(ms, again, { background: true });
-  return () => cancel();
 }

@@ -3,9 +3,11 @@ import type { Clock } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
-import { createApiApp } from "./api/app.ts";
+import { API_PREFIX, createApiApp } from "./api/app.ts";
 import { type ApiServer, startApiServer } from "./api/server.ts";
 import type { CertifiedKey } from "./certificates.ts";
+import { createDashboard } from "./dashboard/app.ts";
+import { type ManagementDoor, tunnelLogs } from "./dashboard/tunnel-logs.ts";
 import { signManagementToken } from "./management-token.ts";
 import type { Registry } from "./registry.ts";
 import type { createSiteApp } from "./site/app.ts";
@@ -50,7 +52,11 @@ export async function startManagementSide(
     readonly location: string;
     /** The text that `tunnel run --token` takes; undefined when the tunnel is gone. */
     readonly tunnelToken: (tunnel: StoredTunnel) => string | undefined;
-    /** The edge's own site, which is served here too. */
+    /** Where tokens for looking into tunnels are taken; undefined = at no name of the edge's own. */
+    readonly managementUrl: string | undefined;
+    /** Where the management host is; undefined = nobody may look into tunnels. */
+    readonly managementDoor?: ManagementDoor | undefined;
+    /** The edge's own site, which is served here too, below the dashboard. */
     readonly site: ReturnType<typeof createSiteApp>;
   },
 ): Promise<ManagementSide | undefined> {
@@ -59,11 +65,22 @@ export async function startManagementSide(
   const app = createApiApp({
     ...deps,
     managementToken: (tunnel, resources, actor) =>
-      signManagementToken(options.key, { tunnel, resources, actor, nowMs: clock.wallMs() }),
+      signManagementToken(options.key, {
+        ...{ tunnel, resources, actor, nowMs: clock.wallMs() },
+        managementUrl: deps.managementUrl,
+      }),
     ca: options.certificate && options.ca,
     stopping: stopping.signal,
     lastChange: (tunnel) => history.of(tunnel),
   });
+  app.route(
+    "/",
+    createDashboard({
+      api: (path, init, ip) => app.request(API_PREFIX + path, init, { ip }),
+      ...{ clock, log, stopping: stopping.signal },
+      logs: deps.managementDoor && tunnelLogs(deps.managementDoor, clock),
+    }),
+  );
   app.route("/", deps.site);
   let server: ApiServer;
   try {

@@ -22,7 +22,10 @@ export function managementKey(sealingKey: Uint8Array): KeyObject {
   }
 }
 
-/** A token with which its holder may see into one tunnel (protocol: section 8). `actor`: who asked for it. */
+/**
+ * A token with which its holder may see into one tunnel (protocol: section 8). `actor`: who asked for it.
+ * `managementUrl`: where it is taken, for clients of ours.
+ */
 export function signManagementToken(
   key: KeyObject,
   of: {
@@ -30,14 +33,16 @@ export function signManagementToken(
     readonly resources: readonly string[];
     readonly actor: string;
     readonly nowMs: number;
+    readonly managementUrl?: string | undefined;
   },
 ): Promise<string> {
-  const { tunnel, resources, actor, nowMs } = of;
+  const { tunnel, resources, actor, nowMs, managementUrl } = of;
   const nowS = Math.floor(nowMs / 1_000);
   return new SignJWT({
     tun: { id: tunnel.id, account_tag: tunnel.accountTag },
     actor: { id: actor, support: false },
     res: [...resources],
+    ...(managementUrl === undefined ? {} : { mgmt: managementUrl }),
   })
     .setProtectedHeader({ alg: "ES256", typ: "JWT" })
     .setIssuer("tunnelstore")

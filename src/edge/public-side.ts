@@ -3,6 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import type { TunnelId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
+import { type MetricFamily, renderMetrics } from "../ops/exposition.ts";
 import { type StatusServer, startStatusServer } from "../ops/status-server.ts";
 import { type AccessLineContext, type AccessLogFormat, accessLine } from "./access-line.ts";
 import { AccessLog } from "./access-log.ts";
@@ -81,6 +82,9 @@ export async function startPublicSide(
     readonly log: Logger;
     /** More metrics than those of visitors. */
     readonly addMetrics?: (metrics: MetricsRegistry) => void;
+    readonly moreMetrics?: () => Iterable<MetricFamily>;
+    /** Is told of each request when it is over. Must not throw. */
+    readonly onAccess?: (entry: AccessEntry) => void;
   },
 ): Promise<PublicSide> {
   const { clock, log, dispatcher } = deps;
@@ -104,6 +108,7 @@ export async function startPublicSide(
     pages,
     location: deps.location,
     onAccess: (entry) => {
+      deps.onAccess?.(entry);
       if (log.enabled("debug")) log.debug("request", debugFields(entry));
       if (accessLog === undefined || options.accessLog === undefined) return;
       const rules = entry.tunnelId === undefined ? undefined : sources.get(entry.tunnelId);
@@ -172,6 +177,7 @@ async function startMetrics(
     readonly certificates: Certificates | undefined;
     readonly open: () => boolean;
     readonly addMetrics?: (metrics: MetricsRegistry) => void;
+    readonly moreMetrics?: () => Iterable<MetricFamily>;
   },
 ): Promise<StatusServer | undefined> {
   if (address === undefined) return undefined;
@@ -186,7 +192,10 @@ async function startMetrics(
     async (path) => {
       switch (path) {
         case "/metrics":
-          return { type: metrics.contentType, body: await metrics.metrics() };
+          return {
+            type: metrics.contentType,
+            body: (await metrics.metrics()) + renderMetrics(parts.moreMetrics?.() ?? [], "text"),
+          };
         case "/ready": {
           const status = parts.open() ? 200 : 503;
           const body = JSON.stringify({ status, tunnelConnections: parts.registry.size });

@@ -46,6 +46,11 @@ export class TunnelHistory {
     return this.#changes.size;
   }
 
+  /** Living tunnels that were ever connected. */
+  get tunnels(): Iterable<TunnelId> {
+    return this.#changes.keys();
+  }
+
   of(tunnel: TunnelId): TunnelChanges {
     return this.#changes.get(tunnel) ?? {};
   }

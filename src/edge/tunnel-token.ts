@@ -8,7 +8,12 @@ import type { Store, StoredTunnel } from "./store/port.ts";
 export function createTunnelToken(
   store: Store,
   tunnel: StoredTunnel,
-  edge: { readonly addresses: readonly string[]; readonly ca: string },
+  edge: {
+    readonly addresses: readonly string[];
+    readonly ca: string;
+    /** Public key of management tokens, as `formatPublicKey` writes it. */
+    readonly managementKey?: string;
+  },
 ): string | undefined {
   const credentials = store.tunnels.credentials(tunnel.id);
   if (credentials === undefined) return undefined;
@@ -19,5 +24,6 @@ export function createTunnelToken(
     endpoint: "",
     edges: edge.addresses.map((addr, i) => ({ addr, region: i % 2 })),
     ca: edge.ca,
+    managementKey: edge.managementKey,
   });
 }

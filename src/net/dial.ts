@@ -8,9 +8,8 @@ import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
  */
 export function dial(address: DialAddress, options: DialOptions = {}): Promise<Connection> {
   // Bun's own sockets cannot put TLS on a connection that has already carried the proxy's conversation or a prelude,
-  // and do not let us choose where to dial from.
+  // and neither let us choose where to dial from nor show a certificate that is not trusted.
   const tlsOnTop = options.proxy !== undefined || (options.prelude !== undefined && options.tls !== undefined);
-  return typeof Bun === "undefined" || tlsOnTop || options.localAddress !== undefined
-    ? dialNode(address, options)
-    : dialBun(address, options);
+  const wantsNode = options.localAddress !== undefined || options.tls?.onCertificate !== undefined;
+  return typeof Bun === "undefined" || tlsOnTop || wantsNode ? dialNode(address, options) : dialBun(address, options);
 }

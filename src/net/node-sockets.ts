@@ -6,6 +6,7 @@ import { type ByteChannel, type ChannelEvents, NO_TRAILERS } from "./channel.ts"
 import { plainBytes } from "./owned.ts";
 import { createProxyHandshake, type ProxyStep } from "./proxy-handshake.ts";
 import type { ProxySettings } from "./proxy-settings.ts";
+import { seenCertificate } from "./seen-certificate.ts";
 import { closedByPeer, DIAL_TIMEOUT_MS, dialError, HANDSHAKE_TIMEOUT_MS, listenError } from "./socket-errors.ts";
 import type { Connection, DialAddress, DialOptions, Listener, ListenOptions, ServerTls } from "./sockets.ts";
 import { SERVER_CIPHERS, SERVER_MIN_VERSION, secureContextOf, type TlsIdentity } from "./tls-identity.ts";
@@ -139,7 +140,10 @@ class DialAttempt {
     this.#phase = "tls";
     const socket = tls.connect({
       socket: plain,
-      servername: secure.serverName,
+      // An address is no SNI (RFC 6066 section 3); the certificate is compared with it all the same.
+      ...(net.isIP(secure.serverName) > 0
+        ? { host: secure.serverName, servername: "" }
+        : { servername: secure.serverName }),
       rejectUnauthorized: secure.verify !== false,
       ...(secure.ca === undefined ? {} : { ca: secure.ca }),
       ...(secure.cert === undefined || secure.key === undefined ? {} : { cert: secure.cert, key: secure.key }),
@@ -149,6 +153,7 @@ class DialAttempt {
     await this.#event(socket, "secureConnect");
     socket.off("error", onError);
     plain.off("error", onError);
+    secure.onCertificate?.(seenCertificate(socket));
     return {
       ...adopt(socket, plain),
       alpn: socket.alpnProtocol === false ? undefined : (socket.alpnProtocol ?? undefined),

@@ -15,7 +15,13 @@ export interface PipeResult {
  * Joins two channels until both directions are over. Half-close is kept: the end of one direction ends only the far
  * side's writing half. Back-pressure passes through; nothing is buffered here. A cut on either side aborts the other.
  */
-export function pipe(first: ByteChannel, second: ByteChannel, onDone: (result: PipeResult) => void): void {
+export function pipe(
+  first: ByteChannel,
+  second: ByteChannel,
+  onDone: (result: PipeResult) => void,
+  /** Told of bytes as they pass: forward, backward. */
+  onBytes?: (forward: number, backward: number) => void,
+): void {
   let open = 2;
   let failure: TunnelError | undefined;
   const forward = { bytes: 0 };
@@ -24,6 +30,7 @@ export function pipe(first: ByteChannel, second: ByteChannel, onDone: (result: P
   const join = (from: ByteChannel, to: ByteChannel, count: { bytes: number }): ChannelEvents => ({
     onData(chunk: Uint8Array): void {
       count.bytes += chunk.length;
+      if (onBytes !== undefined) onBytes(from === first ? chunk.length : 0, from === first ? 0 : chunk.length);
       if (!to.write(chunk)) from.pause();
     },
     onEnd(trailers: RawHeaders): void {

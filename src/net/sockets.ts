@@ -39,7 +39,26 @@ export interface DialTls {
   readonly key?: string | undefined;
   /** Protocols to offer (ALPN), the dearest first; absent = none. */
   readonly alpn?: readonly string[] | undefined;
+  /** Tells what the peer showed, once the handshake is done; with `verify: false` also where nobody would trust it. */
+  readonly onCertificate?: ((seen: SeenCertificate) => void) | undefined;
 }
+
+/** A certificate that a peer showed. */
+export interface SeenCertificate {
+  /** Common names, or the organisation where there is none; empty = neither. */
+  readonly subject: string;
+  readonly issuer: string;
+  /** DNS names and IP addresses it is for. */
+  readonly names: readonly string[];
+  /** Validity, in ms since the epoch; NaN when it cannot be read. */
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** Why it is not trusted; undefined = it is. */
+  readonly distrust: Distrust | undefined;
+}
+
+/** `issuer`: nobody we trust made it. `name`: it is for others. */
+export type Distrust = "issuer" | "self-signed" | "name" | "expired" | "not-yet-valid" | "other";
 
 export interface DialOptions {
   readonly signal?: AbortSignal;

@@ -1,30 +1,69 @@
-import type { Registry } from "prom-client";
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { Clock } from "../core/clock.ts";
 import { systemCode, TunnelError } from "../core/errors.ts";
-import { type StatusPage, type StatusServer, startStatusServer } from "./status-server.ts";
+import { chooseFormat, type ExpositionFormat } from "./exposition.ts";
+import { cpuProfile, heapSnapshot, profileSeconds } from "./profiles.ts";
+import {
+  type StatusPage,
+  type StatusPages,
+  type StatusRequest,
+  type StatusServer,
+  startStatusServer,
+  startStatusSocket,
+} from "./status-server.ts";
+import { systemInformation } from "./system-information.ts";
 
 /** Ports tried in turn when no address is given, so that several connectors on a host can be found (surface: section 15). */
 export const KNOWN_METRICS_PORTS = [20241, 20242, 20243, 20244, 20245] as const;
 
+/** A registered connection to the edge. */
+export interface DiagnosedConnection {
+  readonly connIndex: number;
+  readonly protocol: string;
+  readonly edgeIp: string;
+}
+
 export interface MetricsSource {
-  readonly registry: Registry;
+  readonly metrics: (format: ExpositionFormat) => { readonly type: string; readonly body: string };
+  readonly tunnelId: string;
   readonly connectorId: string;
+  readonly version: string;
   /** Registered connections at this moment. */
   readyConnections(): number;
+  connections(): readonly DiagnosedConnection[];
   /** Hostname of a quick tunnel, else empty. */
   readonly quickTunnelHostname: string;
   /** Version and rules in force, as JSON. */
   configuration(): string;
+  /** Flags that somebody set, none of them a secret. */
+  readonly flags: Readonly<Record<string, string>>;
+  readonly clock: Clock;
+}
+
+/** Where metrics are served. */
+export type MetricsAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+
+export interface MetricsServerOptions {
+  /** Undefined = the known ports. */
+  readonly address: MetricsAddress | undefined;
+  /** `user:password` that pages ask for; probes (`/ready`, `/healthcheck`) stay open. @default nobody is asked */
+  readonly auth?: string | undefined;
 }
 
 /**
- * Serves `/metrics`, `/ready`, `/healthcheck`, `/quicktunnel` and `/config` as cloudflared does. An address that was asked for
- * and is taken is an error; without one the known ports are tried, then any free one.
+ * Serves what cloudflared does on its metrics address (surface: section 15): `/metrics`, `/ready`, `/healthcheck`, `/quicktunnel`,
+ * `/config`, `/diag/*`; and under `/debug/pprof/` profiles of this process, to this machine only. An address that was
+ * asked for and is taken is an error; without one the known ports are tried, then any free one.
  */
-export async function startMetricsServer(
-  source: MetricsSource,
-  address: { host: string; port: number } | undefined,
-): Promise<StatusServer> {
-  const pages = (path: string): Promise<StatusPage | undefined> => page(source, path);
+export async function startMetricsServer(source: MetricsSource, options: MetricsServerOptions): Promise<StatusServer> {
+  const pages: StatusPages = (path, request) => {
+    if (options.auth !== undefined && !OPEN_PAGES.has(path) && !isAllowed(request.authorization, options.auth)) {
+      return { ...UNAUTHORIZED };
+    }
+    return page(source, path, request);
+  };
+  const { address } = options;
+  if (address !== undefined && "path" in address) return await startStatusSocket(pages, address.path);
   if (address !== undefined) return await startStatusServer(pages, address.host, address.port);
   for (const port of [...KNOWN_METRICS_PORTS, 0]) {
     try {
@@ -37,23 +76,103 @@ export async function startMetricsServer(
   throw new TunnelError("listen.failed", "Cannot listen for metrics: no free port");
 }
 
-async function page(source: MetricsSource, path: string): Promise<StatusPage | undefined> {
+const TEXT = "text/plain; charset=utf-8";
+const JSON_TYPE = "application/json";
+const OPEN_PAGES: ReadonlySet<string> = new Set(["/ready", "/healthcheck"]);
+const UNAUTHORIZED: StatusPage = {
+  status: 401,
+  type: TEXT,
+  body: "These pages ask for the user and password of --metrics-auth\n",
+  fields: { "WWW-Authenticate": 'Basic realm="metrics", charset="UTF-8"' },
+};
+
+/** Takes the same time whatever is given. */
+function isAllowed(authorization: string | undefined, auth: string): boolean {
+  const given = /^basic\s+(\S+)$/i.exec(authorization ?? "")?.[1] ?? "";
+  const digest = (text: string | Buffer): Buffer => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(Buffer.from(given, "base64")), digest(auth));
+}
+
+async function page(source: MetricsSource, path: string, request: StatusRequest): Promise<StatusPage | undefined> {
   switch (path) {
     case "/metrics":
-      return { type: source.registry.contentType, body: await source.registry.metrics() };
+      return source.metrics(chooseFormat(request.accept));
     case "/ready": {
       const readyConnections = source.readyConnections();
       const status = readyConnections > 0 ? 200 : 503;
       const body = JSON.stringify({ status, readyConnections, connectorId: source.connectorId });
-      return { status, type: "application/json", body };
+      return { status, type: JSON_TYPE, body };
     }
     case "/healthcheck":
-      return { type: "text/plain; charset=utf-8", body: "OK\n" };
+      return { type: TEXT, body: "OK\n" };
     case "/quicktunnel":
-      return { type: "application/json", body: JSON.stringify({ hostname: source.quickTunnelHostname }) };
+      return { type: JSON_TYPE, body: JSON.stringify({ hostname: source.quickTunnelHostname }) };
     case "/config":
-      return { type: "application/json", body: source.configuration() };
+      return { type: JSON_TYPE, body: source.configuration() };
+    case "/diag/configuration":
+      return json({ ...source.flags, uid: String(process.getuid?.() ?? -1) });
+    case "/diag/tunnel":
+      return json(tunnelState(source));
+    case "/diag/system":
+      return json(await systemInformation(source.version));
+    default:
+      return path.startsWith("/debug/") ? await debugPage(path, request, source.clock) : undefined;
+  }
+}
+
+function json(value: unknown): StatusPage {
+  return { type: JSON_TYPE, body: `${JSON.stringify(value)}\n` };
+}
+
+/** Go leaves out what is zero: readers of cloudflared's take a missing index, and a missing protocol (HTTP/2), for 0. */
+function tunnelState(source: MetricsSource): unknown {
+  return {
+    tunnelID: source.tunnelId,
+    connectorID: source.connectorId,
+    connections: source.connections().map(({ connIndex, protocol, edgeIp }) => ({
+      isConnected: true,
+      ...(protocol === "quic" ? { protocol: 1 } : {}),
+      edgeAddress: edgeIp,
+      ...(connIndex === 0 ? {} : { index: connIndex }),
+    })),
+  };
+}
+
+const INDEX = `Profiles of this process:
+
+  /debug/pprof/profile?seconds=10   where it spends its time (.cpuprofile), 60 seconds at most
+  /debug/pprof/heap                 what it keeps in memory (.heapsnapshot); it stands still for a moment
+
+Open them in a browser's developer tools, or VS Code.
+`;
+
+/** Profiles say more of a process than strangers may know, and cost it time. */
+async function debugPage(path: string, request: StatusRequest, clock: Clock): Promise<StatusPage | undefined> {
+  if (!request.local) return { status: 403, type: TEXT, body: "Profiles are for this machine only\n" };
+  switch (path) {
+    case "/debug/pprof/cmdline":
+      return { status: 403, type: TEXT, body: "forbidden\n" };
+    case "/debug/pprof":
+    case "/debug/pprof/":
+      return { type: TEXT, body: INDEX };
+    case "/debug/pprof/profile":
+      try {
+        const seconds = profileSeconds(request.query.get("seconds"));
+        return file(await cpuProfile(seconds, clock, request.left), JSON_TYPE, "culvert.cpuprofile");
+      } catch (error) {
+        if (!(error instanceof TunnelError)) throw error;
+        return { status: 429, type: TEXT, body: `${error.message}\n` };
+      }
+    case "/debug/pprof/heap":
+      return file(await heapSnapshot(), JSON_TYPE, "culvert.heapsnapshot");
+    case "/debug/requests":
+    case "/debug/events":
+      return { type: TEXT, body: "This program keeps no such traces; see /metrics, and --log-requests.\n" };
     default:
       return undefined;
   }
+}
+
+function file(body: string | Uint8Array, type: string, name: string): StatusPage {
+  return { type, body, fields: { "Content-Disposition": `attachment; filename="${name}"` } };
 }

@@ -8,7 +8,7 @@ import { OriginPool } from "./http/pool.ts";
 import { withSizedBodies } from "./http/sized-bodies.ts";
 import { ConnectionSlots } from "./http/slots.ts";
 import { Http2Origin } from "./http2/service.ts";
-import type { OriginEvents, OriginExchange, OriginRequest, OriginService } from "./port.ts";
+import type { OriginEvents, OriginExchange, OriginLoad, OriginRequest, OriginService } from "./port.ts";
 import type { TlsFiles } from "./tls-files.ts";
 
 /** Server names with connections of their own (`matchSNItoHost`); visitors choose them, so the least used one goes. */
@@ -63,6 +63,7 @@ export function createHttpService(options: HttpServiceOptions, clock: Clock): Or
     start: () => Promise.resolve(),
     exchange: options.chunkedRequests ? exchange : withSizedBodies(exchange),
     close: () => Promise.resolve(origins.close()),
+    load: () => origins.load,
   };
 }
 
@@ -102,6 +103,10 @@ class Origins {
     if (this.#closed) this.#dropAll();
     if (this.#byName.size > MAX_SERVER_NAMES) this.#dropOldest();
     return origin;
+  }
+
+  get load(): OriginLoad | undefined {
+    return this.#slots?.load;
   }
 
   close(): void {

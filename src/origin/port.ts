@@ -29,6 +29,15 @@ export interface OriginEvents {
   onError(error: TunnelError): void;
 }
 
+/** Use of a bound on connections (`maxConnections`). */
+export interface OriginLoad {
+  readonly limit: number;
+  /** Connections there are, idle ones included. */
+  readonly taken: number;
+  /** Requests that wait for one. */
+  readonly waiting: number;
+}
+
 /** A running exchange, driven by the proxy. */
 export interface OriginExchange {
   /** Sends request body bytes; false = hold back until `onDrain`. */
@@ -64,4 +73,6 @@ export interface OriginService {
   close(): Promise<void>;
   /** In the order of the rule; absent where there is one service only. */
   backends?(): readonly BackendStatus[];
+  /** Absent or undefined where connections have no bound. */
+  load?(): OriginLoad | undefined;
 }

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import { toTunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { ByteChannel } from "../net/channel.ts";
@@ -5,13 +6,21 @@ import { pipe } from "../net/pipe.ts";
 import { handshakeAnswer } from "../origin/tcp/exchange.ts";
 import type { PrivateNetwork } from "../origin/tcp/private-network.ts";
 import type { IncomingStream } from "../transport/port.ts";
+import type { ByteTally } from "./observer.ts";
 
 /** What is counted of flows; `ops` turns it into metrics. */
 export interface FlowObserver {
   flowStarted(): void;
+  /** Its address was reached, this long after the stream came, in ms. */
+  flowConnected(ms: number): void;
+  /** Its address was not reached. */
+  flowFailed(): void;
+  /** As many as allowed were open. */
+  flowRefused(): void;
   flowEnded(): void;
   /** A stream was failed because nobody read what came on it. */
   streamOverBudget(): void;
+  readonly bytes: { readonly tcp: ByteTally };
 }
 
 export interface FlowDeps {
@@ -19,6 +28,7 @@ export interface FlowDeps {
   readonly network: () => PrivateNetwork | undefined;
   /** Bound on streams at once that goes before the network's; 0 = none. */
   readonly maxActiveFlows: number | undefined;
+  readonly clock: Clock;
   readonly log: Logger;
   readonly observer: FlowObserver;
 }
@@ -45,6 +55,7 @@ export function createFlows(deps: FlowDeps): (stream: IncomingStream) => void {
     const limit = deps.maxActiveFlows ?? network.maxActiveFlows;
     if (limit > 0 && active >= limit) {
       log.warn("Refused a private network stream: as many as maxActiveFlows allows are open", { destAddr, limit });
+      observer.flowRefused();
       refuse(stream, true);
       return;
     }
@@ -58,7 +69,12 @@ export function createFlows(deps: FlowDeps): (stream: IncomingStream) => void {
 }
 
 /** Resolves once the stream is over; never rejects. */
-async function serve(stream: IncomingStream, network: PrivateNetwork, { log, observer }: FlowDeps): Promise<void> {
+async function serve(
+  stream: IncomingStream,
+  network: PrivateNetwork,
+  { clock, log, observer }: FlowDeps,
+): Promise<void> {
+  const startedAtMs = clock.nowMs();
   const destAddr = stream.request.authority;
   const gone = new AbortController();
   const left = new Promise<void>((resolve) => {
@@ -79,6 +95,7 @@ async function serve(stream: IncomingStream, network: PrivateNetwork, { log, obs
     ({ channel } = await network.connect(destAddr, gone.signal));
   } catch (thrown) {
     if (gone.signal.aborted) return;
+    observer.flowFailed();
     const error = toTunnelError(thrown, "origin.dial", "Cannot connect");
     log.error(`Unable to reach an address of the private network: ${error.message}`, { destAddr, code: error.code });
     answerRefusal(stream, false);
@@ -90,15 +107,25 @@ async function serve(stream: IncomingStream, network: PrivateNetwork, { log, obs
     channel.abort(toTunnelError(gone.signal.reason, "aborted", "The edge gave the stream up"));
     return;
   }
+  observer.flowConnected(clock.nowMs() - startedAtMs);
   stream.respond({ status: 200, headers: handshakeAnswer(stream.request.headers), source: "origin" });
   await new Promise<void>((resolve) => {
-    pipe(stream, channel, ({ error }) => {
-      if (error?.code === "stream.limit") observer.streamOverBudget();
-      if (error !== undefined && log.enabled("debug")) {
-        log.debug("Private network stream ended early", { destAddr, error: error.message });
-      }
-      resolve();
-    });
+    const tally = observer.bytes.tcp;
+    pipe(
+      stream,
+      channel,
+      ({ error }) => {
+        if (error?.code === "stream.limit") observer.streamOverBudget();
+        if (error !== undefined && log.enabled("debug")) {
+          log.debug("Private network stream ended early", { destAddr, error: error.message });
+        }
+        resolve();
+      },
+      (forward, backward) => {
+        tally.toOrigin += forward;
+        tally.toVisitor += backward;
+      },
+    );
     stream.resume();
   });
 }

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { ErrorCode, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { PathRewrite } from "../ingress/path-rewrite.ts";
@@ -8,7 +9,9 @@ import type { IncomingStream, StreamRequest } from "../transport/port.ts";
 import { stripHopByHop } from "../wire/h1/hop-by-hop.ts";
 import { headerValue, type RawHeaders } from "../wire/headers.ts";
 import type { AccessCheck } from "./access-check.ts";
+import type { EndedRequest, ProxyObserver, RequestKind } from "./observer.ts";
 import { originRequestHeaders, type RequestHeaderPolicy } from "./request-headers.ts";
+import { logAnswer, logRequest } from "./request-log.ts";
 
 /** Where a request goes: the rule that matched and its service. */
 export interface Route {
@@ -25,19 +28,6 @@ export interface Route {
 /** Decides where a request goes. `ambiguous-path`: its dot segments would change the answer. */
 export type Router = (host: string, path: string) => Route | { readonly kind: "ambiguous-path" };
 
-/** What the streams are that rules are about. */
-export type RequestKind = "http" | "websocket";
-
-/** What the proxy counts; `ops` turns it into metrics. */
-export interface ProxyObserver {
-  requestStarted(kind: RequestKind): void;
-  /** Once a request is over, however it ended. `status` is undefined when no answer went out whole. */
-  requestEnded(kind: RequestKind, status: number | undefined): void;
-  requestFailed(): void;
-  /** A stream was failed because nobody read what came on it. */
-  streamOverBudget(): void;
-}
-
 /** What a visitor is told where 502 would say too little. */
 const STATUS_OF: { readonly [Code in ErrorCode]?: number } = {
   "origin.forbidden": 403,
@@ -46,14 +36,17 @@ const STATUS_OF: { readonly [Code in ErrorCode]?: number } = {
   "request.too-large": 413,
 };
 
-/** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
-export function createProxy(deps: {
-  route: Router;
+export interface ProxyDeps {
+  readonly route: Router;
   /** Serves streams that no rule is about: native TCP. */
-  flow: (stream: IncomingStream) => void;
-  log: Logger;
-  observer: ProxyObserver;
-}): (stream: IncomingStream) => void {
+  readonly flow: (stream: IncomingStream) => void;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly observer: ProxyObserver;
+}
+
+/** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
+export function createProxy(deps: ProxyDeps): (stream: IncomingStream) => void {
   return (stream) => {
     const request = stream.request;
     if (request.kind === "tcp") {
@@ -64,7 +57,7 @@ export function createProxy(deps: {
     const route = deps.route(request.authority, request.path);
     if ("kind" in route) {
       deps.log.debug("Request refused: its dot segments could reach another rule", { path: request.path });
-      refuseUnread(stream, 400, deps.observer);
+      refuseUnread(stream, 400, undefined, deps);
       return;
     }
     if (route.access === undefined) new Exchange(stream, route, deps).start();
@@ -77,7 +70,7 @@ async function startIfAllowed(
   stream: IncomingStream,
   route: Route,
   access: AccessCheck,
-  deps: { readonly log: Logger; readonly observer: ProxyObserver },
+  deps: ProxyDeps,
 ): Promise<void> {
   const refusal = await access(stream.request.headers);
   if (refusal === undefined) {
@@ -89,7 +82,7 @@ async function startIfAllowed(
     reason: refusal,
     cfRay: headerValue(stream.request.headers, "cf-ray"),
   });
-  refuseUnread(stream, 403, deps.observer);
+  refuseUnread(stream, 403, route, deps);
 }
 
 /** One request between its stream and its service: the service's side of it. */
@@ -98,21 +91,32 @@ class Exchange implements OriginEvents {
   readonly #route: Route;
   readonly #log: Logger;
   readonly #observer: ProxyObserver;
+  readonly #clock: Clock;
+  readonly #kind: RequestKind;
+  readonly #startedAtMs: number;
   #origin: OriginExchange | undefined;
   #status: number | undefined;
+  #answeredAfterMs: number | undefined;
+  #bytesToOrigin = 0;
+  #bytesToVisitor = 0;
+  #failed = false;
   #over = false;
 
-  constructor(stream: IncomingStream, route: Route, deps: { log: Logger; observer: ProxyObserver }) {
+  constructor(stream: IncomingStream, route: Route, deps: ProxyDeps) {
     this.#stream = stream;
     this.#route = route;
     this.#log = deps.log;
     this.#observer = deps.observer;
+    this.#clock = deps.clock;
+    this.#kind = kindOf(stream.request);
+    this.#startedAtMs = deps.clock.nowMs();
   }
 
   start(): void {
     const request = this.#stream.request;
     const websocket = request.kind === "websocket";
     const { headers, rewrite } = this.#route;
+    if (this.#log.enabled("debug")) logRequest(this.#log, request, this.#names());
     const { target, strippedPrefix } = rewrite?.(request.path) ?? { target: request.path, strippedPrefix: "" };
     this.#origin = this.#route.service.exchange(
       {
@@ -135,22 +139,36 @@ class Exchange implements OriginEvents {
   }
 
   onResponse(status: number, headers: RawHeaders, bodyless: boolean): void {
-    this.#status = status;
+    this.#answered(status, headers);
     this.#stream.respond({ status, headers: stripHopByHop(headers), source: "origin" }, { bodyless });
     this.#stream.resume();
   }
 
   onUpgrade(headers: RawHeaders, channel: ByteChannel): void {
     this.#over = true;
+    this.#answered(101, headers);
     this.#stream.respond({ status: 101, headers, source: "origin" });
-    pipe(this.#stream, channel, (result) => {
-      if (result.error?.code === "stream.limit") this.#overBudget(result.error);
-      else if (result.error !== undefined) this.#debug("WebSocket ended early", result.error);
-      this.#observer.requestEnded(kindOf(this.#stream.request), 101);
-    });
+    const tally = this.#observer.bytes.websocket;
+    pipe(
+      this.#stream,
+      channel,
+      (result) => {
+        if (result.error?.code === "stream.limit") this.#overBudget(result.error);
+        else if (result.error !== undefined) this.#debug("WebSocket ended early", result.error);
+        this.#bytesToOrigin = result.forwardBytes;
+        this.#bytesToVisitor = result.backwardBytes;
+        this.#ended("served", 101);
+      },
+      (forward, backward) => {
+        tally.toOrigin += forward;
+        tally.toVisitor += backward;
+      },
+    );
   }
 
   onData(chunk: Uint8Array): void {
+    this.#bytesToVisitor += chunk.length;
+    this.#observer.bytes[this.#kind].toVisitor += chunk.length;
     if (!this.#stream.write(chunk)) this.#origin?.pause();
   }
 
@@ -164,7 +182,8 @@ class Exchange implements OriginEvents {
 
   onError(error: TunnelError): void {
     if (this.#over) return;
-    this.#observer.requestFailed();
+    this.#failed = true;
+    this.#observer.requestFailed(error.code);
     this.#log.error(
       `Unable to reach the origin service. The service may be down or it may not be responding to traffic from culvert: ${error.message}`,
       { ...this.#names(), code: error.code },
@@ -175,6 +194,12 @@ class Exchange implements OriginEvents {
       // The visitor's body has nobody to go to any more.
       this.#stream.resume();
     } else this.#stream.abort(error);
+  }
+
+  /** Bytes of the body on their way to the service. */
+  carried(bytes: number): void {
+    this.#bytesToOrigin += bytes;
+    this.#observer.bytes[this.#kind].toOrigin += bytes;
   }
 
   pauseVisitor(): void {
@@ -190,8 +215,29 @@ class Exchange implements OriginEvents {
       if (error.code === "stream.limit") this.#overBudget(error);
       else this.#debug("Request ended by the other side of the tunnel", error);
     }
-    const status = error === undefined ? this.#status : undefined;
-    this.#observer.requestEnded(kindOf(this.#stream.request), status);
+    const outcome = this.#failed ? "failed" : error === undefined ? "served" : "aborted";
+    this.#ended(outcome, error === undefined ? this.#status : undefined);
+  }
+
+  #answered(status: number, headers: RawHeaders): void {
+    this.#status = status;
+    this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;
+    if (this.#log.enabled("debug")) logAnswer(this.#log, status, headers, this.#names());
+  }
+
+  #ended(outcome: EndedRequest["outcome"], status: number | undefined): void {
+    this.#observer.requestEnded({
+      kind: this.#kind,
+      request: this.#stream.request,
+      rule: this.#route.ruleIndex,
+      service: this.#route.service.label,
+      status,
+      answeredAfterMs: this.#answeredAfterMs,
+      durationMs: this.#clock.nowMs() - this.#startedAtMs,
+      bytesToOrigin: this.#bytesToOrigin,
+      bytesToVisitor: this.#bytesToVisitor,
+      outcome,
+    });
   }
 
   #overBudget(error: TunnelError): void {
@@ -223,6 +269,7 @@ class VisitorSide implements ChannelEvents {
   }
 
   onData(chunk: Uint8Array): void {
+    this.#exchange.carried(chunk.length);
     if (!this.#origin.write(chunk)) this.#exchange.pauseVisitor();
   }
 
@@ -239,13 +286,27 @@ class VisitorSide implements ChannelEvents {
   }
 }
 
-/** Refuses a stream that no rule took; its body is read to the end and dropped. */
-function refuseUnread(stream: IncomingStream, status: number, observer: ProxyObserver): void {
+/** Refuses a stream that no service gets; its body is read to the end and dropped. */
+function refuseUnread(stream: IncomingStream, status: number, route: Route | undefined, deps: ProxyDeps): void {
+  const { clock, observer } = deps;
+  const startedAtMs = clock.nowMs();
   stream.listen({
     onData: () => {},
     onEnd: () => {},
     onDrain: () => {},
-    onClose: () => observer.requestEnded(kindOf(stream.request), status),
+    onClose: () =>
+      observer.requestEnded({
+        kind: kindOf(stream.request),
+        request: stream.request,
+        rule: route?.ruleIndex,
+        service: route?.service.label,
+        status,
+        answeredAfterMs: undefined,
+        durationMs: clock.nowMs() - startedAtMs,
+        bytesToOrigin: 0,
+        bytesToVisitor: 0,
+        outcome: "refused",
+      }),
   });
   refuse(stream, status);
 }

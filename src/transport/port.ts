@@ -147,8 +147,26 @@ export interface EdgeSession extends Session {
 
 export type ConfigurationHandler = (update: ConfigurationUpdate) => Promise<ConfigurationAnswer>;
 
+/** What a QUIC connection tells of itself. Counters are from its start. */
+export interface QuicStats {
+  readonly smoothedRttMs: number;
+  readonly congestionWindowBytes: number;
+  /** Longest packet that is sent. */
+  readonly mtuBytes: number;
+  /** Longest packet that the peer takes. */
+  readonly maxUdpPayloadBytes: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  readonly lostPackets: number;
+  readonly pingsSent: number;
+  readonly datagramsSent: number;
+  readonly datagramsReceived: number;
+}
+
 /** A session at the connector, which is offered streams. */
 export interface ConnectorSession extends Session {
+  /** Absent, or undefined, where the transport or its engine does not tell. */
+  quicStats?(): QuicStats | undefined;
   /** Sets who serves visitors' streams. Streams that came before wait for it. */
   serve(handler: (stream: IncomingStream) => void): void;
   /** Sets who takes pushed configurations; without it they are refused. `handler` must not reject. */

@@ -1,6 +1,7 @@
 // Where an edge of one's own is and what to trust there, beside the credentials of a tunnel: in its token and in its
 // credentials file, under keys that cloudflared ignores.
 
+import { decodeBytes } from "./base64.ts";
 import { GoJsonObject } from "./go-json.ts";
 import type { Issue } from "./parsed.ts";
 
@@ -20,18 +21,27 @@ export type EdgeHints = {
   readonly edges: readonly TokenEdge[];
   /** PEM text of the authorities that sign the edge's certificate; undefined = the system's. */
   readonly ca: string | undefined;
+  /** Public key that the edge signs management tokens with: DER (RFC 5480) in base64. @default not known */
+  readonly managementKey?: string | undefined;
 };
 
 const EDGES_KEY = "x_edges";
 const CA_KEY = "x_ca";
+const MANAGEMENT_KEY = "x_mgmt_key";
 
 const HOST_AND_PORT = /^(?:\[[0-9A-Fa-f:.%\w]+\]|[^:[\]\s/]+):([0-9]{1,5})$/;
 const PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----";
 const MAX_REGION = 255;
+const MAX_KEY_CHARS = 1_024;
 
 /** Reads the hints and adds what is wrong to `issues`; the value counts only if nothing is. */
 export function readEdgeHints(object: GoJsonObject, issues: Issue[]): EdgeHints {
-  return { edges: readEdges(object.get(EDGES_KEY), issues), ca: readCa(object.get(CA_KEY), issues) };
+  const managementKey = readKey(object.get(MANAGEMENT_KEY), issues);
+  return {
+    edges: readEdges(object.get(EDGES_KEY), issues),
+    ca: readCa(object.get(CA_KEY), issues),
+    ...(managementKey === undefined ? {} : { managementKey }),
+  };
 }
 
 /** The members that hold them; none where there is nothing to say. */
@@ -39,6 +49,7 @@ export function formatEdgeHints(hints: EdgeHints): Readonly<Record<string, unkno
   return {
     ...(hints.edges.length === 0 ? {} : { [EDGES_KEY]: hints.edges }),
     ...(hints.ca === undefined ? {} : { [CA_KEY]: hints.ca }),
+    ...(hints.managementKey === undefined ? {} : { [MANAGEMENT_KEY]: hints.managementKey }),
   };
 }
 
@@ -68,6 +79,13 @@ function readCa(value: unknown, issues: Issue[]): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value === "string" && value.includes(PEM_CERTIFICATE)) return value;
   issues.push({ path: CA_KEY, message: "Must be certificates in PEM" });
+  return undefined;
+}
+
+function readKey(value: unknown, issues: Issue[]): string | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === "string" && value.length <= MAX_KEY_CHARS && decodeBytes(value) !== undefined) return value;
+  issues.push({ path: MANAGEMENT_KEY, message: "Must be a public key in base64" });
   return undefined;
 }
 

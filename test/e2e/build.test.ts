@@ -346,7 +346,8 @@ describe("two builds of one source", () => {
     if (native === undefined) throw new Error("no target for this machine");
     using dir = makeTempDir();
     cpSync(join(ROOT, "src"), join(dir.path, "src"), { recursive: true });
-    for (const name of ["package.json", "tsconfig.json", "install.sh", "install.ps1"]) cpSync(join(ROOT, name), join(dir.path, name));
+    for (const name of ["package.json", "tsconfig.json", "install.sh", "install.ps1"])
+      cpSync(join(ROOT, name), join(dir.path, name));
     symlinkSync(join(ROOT, "node_modules"), join(dir.path, "node_modules"));
     const options = { version: VERSION, date: "2026-01-01T00:00:00Z", updateKeys: [] };
     const sums = [ROOT, dir.path].map((root) => {

@@ -2,8 +2,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Connector } from "../../src/connector/connector.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { type IngressRules, parseIngress } from "../../src/ingress/rules.ts";
-import { createConnectorMetrics, MAX_SHOWN_BACKENDS } from "../../src/ops/connector-metrics.ts";
+import { ConnectorMetrics, MAX_SHOWN_BACKENDS } from "../../src/ops/connector-metrics.ts";
 import { startOrigin } from "../support/origins.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { openVisit, openWebSocket, visit } from "../support/visitors.ts";
@@ -155,7 +156,13 @@ test("however many services rules name, the metrics of the first ones are shown 
     [0, Array.from({ length: MAX_SHOWN_BACKENDS - 1 }, () => facts)],
     [1, [facts, facts]],
   ]);
-  const text = await createConnectorMetrics({ backends: () => backends }).registry.metrics();
+  const sources = {
+    ...{ backends: () => backends, loads: () => new Map(), services: () => [], flowLimit: () => 0 },
+    ...{ connections: () => [], transports: () => [], version: "0", quickTunnelHostname: "" },
+  };
+  const metrics = new ConnectorMetrics(sources, systemClock);
+  const text = metrics.render("text").body;
+  metrics.stop();
   expect(text.match(/^culvert_backend_up\{/gm)).toHaveLength(MAX_SHOWN_BACKENDS);
   expect(text).toContain('culvert_backend_up{rule="1",backend="0"} 1');
   expect(text).not.toContain('rule="1",backend="1"');

@@ -59,12 +59,14 @@ async function tunnel(open: () => Promise<Sessions>): Promise<Tunnel> {
     createProxy({
       route: () => ({ ruleIndex: 0, service, headers: { hostHeader: undefined, tags: [] } }),
       flow: () => {},
+      clock: systemClock,
       log: createLogger({ level: "error", format: "default", wallMs: () => 0, write: () => {} }),
       observer: {
         requestStarted: () => {},
         requestEnded: () => {},
         requestFailed: () => {},
         streamOverBudget: () => {},
+        bytes: { http: { toOrigin: 0, toVisitor: 0 }, websocket: { toOrigin: 0, toVisitor: 0 } },
       },
     }),
   );

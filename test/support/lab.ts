@@ -189,6 +189,8 @@ export async function startLab(
     /** More flags of `edge run`. */
     readonly edgeFlags?: readonly string[];
     readonly hostnames?: readonly string[];
+    /** More flags of the connector. */
+    readonly connectorFlags?: readonly string[];
   } = {},
 ): Promise<Lab> {
   await using stack = new AsyncDisposableStack();
@@ -200,8 +202,8 @@ export async function startLab(
   const token = await addTunnel(stateDir, "lab", options.hostnames ?? [HOST]);
   const url = `http://127.0.0.1:${options.originPort ?? origin.port}`;
   const { tunnelPort, caPath } = edge;
-  const { gracePeriod } = options;
-  const run = { token, tunnelPort, caPath, url, ...(gracePeriod === undefined ? {} : { gracePeriod }) };
+  const { gracePeriod, connectorFlags: flags = [] } = options;
+  const run = { token, tunnelPort, caPath, url, flags, ...(gracePeriod === undefined ? {} : { gracePeriod }) };
   const connector = stack.use(startConnector(kind, run));
   await connector.errorLine(/Registered tunnel connection/);
   const port = edge.publicPort;

@@ -41,6 +41,11 @@ export const LAYERS: readonly { readonly name: string; readonly why: string }[] 
     name: "connector",
     why: "the connector defines its own options: cli maps config to them, so that tests need no files",
   },
+  { name: "diag", why: "diag reads what a connector of this machine tells: it runs beside one, not in it" },
+  {
+    name: "doctor",
+    why: "the doctor looks at a tunnel from outside, with options of its own: what runs must not know that it is looked at",
+  },
   { name: "config", why: "config parses sources to values: commands read it, it does not run them" },
   { name: "cli", why: "a command returns an exit code: only main.ts ends the process" },
   { name: "main", why: "" },
@@ -56,7 +61,10 @@ export const EDGE_LAYERS: readonly { readonly name: string; readonly why: string
   { name: "control", why: "control tells commands on this machine who is connected: the edge must serve without it" },
   { name: "quick", why: "quick tunnels are tunnels that end by themselves: nothing may depend on who asked for them" },
   { name: "site", why: "the edge's own site is one more destination of visitors: the edge must serve without it" },
+  { name: "pages", why: "what every page looks like: who shows one does not matter to it" },
   { name: "api", why: "the API is one user of the edge among others: the edge must run without it" },
+  { name: "inspect", why: "inspection watches what goes by: the edge must serve without it" },
+  { name: "dashboard", why: "the dashboard is one user of the API: whatever it does others can do without it" },
 ];
 
 /** Sides of the same height that may not see each other. */

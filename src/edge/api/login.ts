@@ -3,12 +3,12 @@ import { formatCertPem } from "../../wire/cert-pem.ts";
 import { ipGroup } from "../../wire/ip-bytes.ts";
 import type { ApiToken } from "../store/port.ts";
 import { tokenActor } from "./access.ts";
-import { readBytes } from "./body.ts";
 import type { ApiDeps } from "./deps.ts";
+import { isSafe, readForm, refuseForeign } from "./form.ts";
 import type { Gate } from "./gate.ts";
 import { LoginDesk } from "./login-desk.ts";
 import { LOGIN_PAGE_HEADERS, type LoginPage, renderLoginPage } from "./login-page.ts";
-import { CODE, forbidden, notFound, Problem } from "./problem.ts";
+import { CODE, notFound, Problem } from "./problem.ts";
 import { callLimit } from "./rate-limit.ts";
 
 /** Name of a place for the answer: a public key of NaCl as base64url (protocol: section 5). */
@@ -44,7 +44,7 @@ export function loginPages(deps: ApiDeps & { readonly gate: Gate; readonly apiPa
   app.post("/login", async (context) => {
     const { headers } = context.req.raw;
     refuseForeign(headers);
-    const form = await readForm(context.req.raw);
+    const form = await readForm(context.req.raw, MAX_FORM_BYTES);
     const key = KEY.test(form.get("key") ?? "") ? (form.get("key") ?? "") : undefined;
     let token: ApiToken;
     try {
@@ -94,27 +94,4 @@ export function loginPages(deps: ApiDeps & { readonly gate: Gate; readonly apiPa
 function keyOf(callback: string | undefined): string | undefined {
   const key = callback?.slice(callback.lastIndexOf("/") + 1) ?? "";
   return KEY.test(key) ? key : undefined;
-}
-
-/** A page of another site must not send forms here. Programs that are no browser send neither field. */
-function refuseForeign(headers: Headers): void {
-  const site = headers.get("sec-fetch-site");
-  const origin = headers.get("origin");
-  const own = origin === null || (URL.canParse(origin) && new URL(origin).host === headers.get("host"));
-  if (own && (site === null || site === "same-origin")) return;
-  throw forbidden("This form was sent by another site");
-}
-
-/** Whether a token may travel to this origin: by TLS, or within this machine. */
-function isSafe(origin: string): boolean {
-  const { protocol, hostname } = new URL(origin);
-  return protocol === "https:" || /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
-}
-
-async function readForm(request: Request): Promise<URLSearchParams> {
-  const type = request.headers.get("content-type") ?? "";
-  if (!/^application\/x-www-form-urlencoded\s*(;|$)/i.test(type)) {
-    throw new Problem(415, CODE.invalid, "Send the form as application/x-www-form-urlencoded");
-  }
-  return new URLSearchParams(Buffer.from(await readBytes(request, MAX_FORM_BYTES)).toString("utf8"));
 }

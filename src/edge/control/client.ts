@@ -29,6 +29,10 @@ export function createEdgeControl(dir: string, deps: { clock: Clock }): EdgeCont
     connectors: (tunnel: TunnelId) =>
       ask(`/v1/tunnels/${tunnel}/connections`, (value) => readList(value, readConnector)),
     served: () => ask("/v1/tunnels", (value) => new Map(readList(value, readServed))),
+    numbers: async () => {
+      const { readEdgeNumbers } = await import("./stats.ts");
+      return await ask("/v1/numbers", readEdgeNumbers);
+    },
   };
 }
 

@@ -1,4 +1,5 @@
 import type { TunnelId } from "../../core/ids.ts";
+import type { EdgeNumbers } from "./stats.ts";
 
 /**
  * A connection of a connector, with the fields of Cloudflare's API (protocol: section 10) and our `conn_index` and
@@ -39,7 +40,7 @@ export interface LocationCount {
 }
 
 /**
- * What another process can ask a running edge. Both answer undefined when no edge is running, and reject with
+ * What another process can ask a running edge. All answer undefined when no edge is running, and reject with
  * `timeout` when one is there and says nothing.
  */
 export interface EdgeControl {
@@ -47,4 +48,6 @@ export interface EdgeControl {
   connectors(tunnel: TunnelId): Promise<readonly ActiveConnector[] | undefined>;
   /** Tunnels with connections that take requests, and where; the others are left out. */
   served(): Promise<ReadonlyMap<string, readonly LocationCount[]> | undefined>;
+  /** What it does; undefined also for an edge of another version that tells something else. */
+  numbers(): Promise<EdgeNumbers | undefined>;
 }

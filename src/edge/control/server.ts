@@ -7,6 +7,7 @@ import { listenError } from "../../net/socket-errors.ts";
 import type { Registry } from "../registry.ts";
 import { activeConnectors, countByLocation } from "./connectors.ts";
 import { removeControlFile, writeControlFile } from "./control-file.ts";
+import type { EdgeNumbers } from "./stats.ts";
 
 const HOST = "127.0.0.1";
 const TOKEN_BYTES = 32;
@@ -21,6 +22,8 @@ export interface ControlServerOptions {
   readonly registry: Registry;
   /** Name of this place, as connectors are told. */
   readonly location: string;
+  /** What the edge does; asked for each answer. */
+  readonly numbers: () => EdgeNumbers;
 }
 
 export interface ControlServer {
@@ -32,8 +35,8 @@ export interface ControlServer {
 type Answer = { readonly status: 200; readonly body: unknown } | { readonly status: 401 | 404 | 405 | 413 | 500 };
 
 /**
- * Answers commands of this machine's owner about who is connected: `GET /v1/tunnels/<id>/connections` and
- * `GET /v1/tunnels`, on loopback, to whoever shows the token from the state directory. Rejects with `listen.failed` or
+ * Answers commands of this machine's owner about who is connected and what the edge does:
+ * `GET /v1/tunnels/<id>/connections`, `GET /v1/tunnels` and `GET /v1/numbers`, on loopback, to whoever shows the token from the state directory. Rejects with `listen.failed` or
  * `store.failed`.
  */
 export async function startControlServer(options: ControlServerOptions, deps: { log: Logger }): Promise<ControlServer> {
@@ -85,13 +88,18 @@ export async function startControlServer(options: ControlServerOptions, deps: { 
   };
 }
 
-function decide({ registry, location }: ControlServerOptions, expected: Buffer, request: IncomingMessage): Answer {
+function decide(
+  { registry, location, numbers }: ControlServerOptions,
+  expected: Buffer,
+  request: IncomingMessage,
+): Answer {
   const { headers } = request;
   const given = Buffer.from(headers.authorization ?? "");
   if (given.length !== expected.length || !timingSafeEqual(given, expected)) return { status: 401 };
   if (request.method !== "GET") return { status: 405 };
   if (headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0") return { status: 413 };
   const path = request.url ?? "";
+  if (path === "/v1/numbers") return { status: 200, body: numbers() };
   if (path === "/v1/tunnels") {
     const byTunnel = Map.groupBy(registry.all(), (connection) => connection.tunnelId);
     const body = [...byTunnel].flatMap(([id, connections]) => {

@@ -8,6 +8,7 @@ import type { RawHeaders } from "../../wire/headers.ts";
 import { isDoubtful, type LiveConnection, type Registry } from "../registry.ts";
 import type { Store, Target } from "../store/port.ts";
 import { Absences } from "./absences.ts";
+import { type DispatchCounters, newDispatchCounters } from "./counters.ts";
 import { MAX_REPLAY_BYTES, ReplayBudget, ReplayBuffer } from "./replay-buffer.ts";
 import type { Balance, BalancedRoute, Visitor } from "./route.ts";
 import { SilenceWatch, type Waiting } from "./silence-watch.ts";
@@ -65,6 +66,7 @@ export class Dispatcher {
   readonly #watch: SilenceWatch;
   readonly #absences: Absences;
   readonly #budget = new ReplayBudget();
+  readonly counters: DispatchCounters = newDispatchCounters();
 
   /**
    * `startGraceMs`: how long after now tunnels that never connected are waited for. @default 0
@@ -95,6 +97,12 @@ export class Dispatcher {
    * `visitor`: whoever asks; without it the hostname of a load balancer is known, but leads nowhere.
    */
   find(hostname: string, visitor?: () => Visitor): Destination {
+    const found = this.#find(hostname, visitor);
+    this.counters.lookups[found.kind] += 1;
+    return found;
+  }
+
+  #find(hostname: string, visitor: (() => Visitor) | undefined): Destination {
     let target: Target | undefined;
     try {
       target = this.#direct(hostname) ?? this.#store.hostnames.lookUp(hostname);
@@ -137,7 +145,10 @@ export class Dispatcher {
    */
   open(tunnelId: TunnelId, request: StreamRequest, events: DispatchEvents, route?: BalancedRoute): Dispatch {
     const attempt = new Attempt(
-      { registry: this.#registry, watch: this.#watch, absences: this.#absences, budget: this.#budget },
+      {
+        ...{ registry: this.#registry, watch: this.#watch, absences: this.#absences, budget: this.#budget },
+        counters: this.counters,
+      },
       tunnelId,
       request,
       events,
@@ -152,6 +163,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
   readonly #registry: Registry;
   readonly #watch: SilenceWatch;
   readonly #absences: Absences;
+  readonly #counters: DispatchCounters;
   #tunnelId: TunnelId;
   readonly #route: BalancedRoute | undefined;
   readonly #request: StreamRequest;
@@ -177,6 +189,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
       readonly watch: SilenceWatch;
       readonly absences: Absences;
       readonly budget: ReplayBudget;
+      readonly counters: DispatchCounters;
     },
     tunnelId: TunnelId,
     request: StreamRequest,
@@ -187,6 +200,7 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     this.#registry = deps.registry;
     this.#watch = deps.watch;
     this.#absences = deps.absences;
+    this.#counters = deps.counters;
     this.#kept = new ReplayBuffer(deps.budget);
     this.#tunnelId = tunnelId;
     this.#request = request;
@@ -210,8 +224,11 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
     }
     if (failure !== undefined) {
       this.#mayBeHeld = true;
+      this.#counters.choices.retried += 1;
       this.#events.onRetry();
     }
+    const { protocol } = live.session;
+    this.#counters.streams[protocol] = (this.#counters.streams[protocol] ?? 0) + 1;
     this.#tried.push(live);
     this.#watch.add(live, this);
     const channel = live.session.open(this.#request, this);
@@ -238,13 +255,18 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
       best = live;
       break;
     }
-    if (best !== undefined) this.#tunnelId = best.tunnelId;
+    if (best !== undefined && best.tunnelId !== this.#tunnelId) {
+      this.#counters.choices.another_tunnel += 1;
+      this.#tunnelId = best.tunnelId;
+    }
     return best;
   }
 
   #waitOrFail(failure: TunnelError | undefined): void {
     this.#channel = undefined;
+    const { choices } = this.#counters;
     const fail = (): void => {
+      choices.failed += 1;
       this.#over = true;
       this.#forgetBody();
       this.#events.onClose(failure ?? ABSENT);
@@ -253,12 +275,16 @@ class Attempt implements Dispatch, RequestEvents, Waiting {
       this.#stopWaiting = undefined;
       if (tunnelId === undefined) fail();
       else {
+        choices.waited_served += 1;
         this.#tunnelId = tunnelId;
         this.next(failure);
       }
     });
     if (this.#stopWaiting === undefined) queueMicrotask(fail);
-    else this.#mayBeHeld = true;
+    else {
+      choices.waited += 1;
+      this.#mayBeHeld = true;
+    }
   }
 
   /**

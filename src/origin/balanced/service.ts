@@ -51,6 +51,16 @@ export function createBalancedService(
       await Promise.allSettled(backends.map(({ service }) => service.close()));
     },
     backends: () => backends.map(({ status }) => status),
+    load: () => {
+      const loads = backends.flatMap(({ service }) => service.load?.() ?? []);
+      return loads.length === 0
+        ? undefined
+        : loads.reduce((sum, load) => ({
+            limit: sum.limit + load.limit,
+            taken: sum.taken + load.taken,
+            waiting: sum.waiting + load.waiting,
+          }));
+    },
     exchange: (request: OriginRequest, events: OriginEvents): OriginExchange => {
       const choose = (tried: ReadonlySet<Backend>): Backend | undefined =>
         former(request, tried) ?? chooseBackend(backends, tried);

@@ -1,5 +1,6 @@
 import type { CancelTimer, Clock } from "../../core/clock.ts";
 import { TunnelError } from "../../core/errors.ts";
+import type { OriginLoad } from "../port.ts";
 import type { OriginConnection } from "./connection.ts";
 
 /** Requests that wait for a connection at once; further ones fail. */
@@ -43,6 +44,10 @@ export class ConnectionSlots {
 
   get taken(): number {
     return this.#taken;
+  }
+
+  get load(): OriginLoad {
+    return { limit: this.#limit, taken: this.#taken, waiting: this.#waiting.length };
   }
 
   join(holder: SlotHolder): void {

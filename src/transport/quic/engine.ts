@@ -1,4 +1,5 @@
 import type { TunnelError } from "../../core/errors.ts";
+import type { QuicStats } from "../port.ts";
 
 /**
  * The driver port: one QUIC connection with its streams, whatever library runs it. Handlers are never called during
@@ -77,6 +78,8 @@ export interface QuicConnection {
   sendDatagram(bytes: Uint8Array): boolean;
   /** Resolves to the time until the peer's next sign of life after a PING, in ms; rejects when the connection ends. */
   ping(): Promise<number>;
+  /** Absent where the engine does not tell; also right once `onClosed` came. */
+  stats?(): QuicStats | undefined;
   /** Waits until everything written was acknowledged, within a bound, then closes with application code 0. */
   closeGently(): void;
   /** CONNECTION_CLOSE with this application code now. */

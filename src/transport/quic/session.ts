@@ -5,7 +5,7 @@ import { formatAddress } from "../../net/socket-errors.ts";
 import { RPC_PREAMBLE, type StreamHead } from "../../wire/quic/stream-head.ts";
 import type { RpcConnection } from "../../wire/rpc/connection.ts";
 import type { MethodHandler } from "../../wire/rpc/method-handler.ts";
-import type { CloseReason, Session } from "../port.ts";
+import type { CloseReason, QuicStats, Session } from "../port.ts";
 import { openRpc } from "../rpc-channel.ts";
 import type { QuicClose, QuicConnection, QuicStream } from "./engine.ts";
 import { lossOf } from "./loss.ts";
@@ -96,6 +96,10 @@ export abstract class QuicSession implements Session {
 
   ping(): Promise<number> {
     return this.connection.ping();
+  }
+
+  quicStats(): QuicStats | undefined {
+    return this.connection.stats?.();
   }
 
   drain(): void {

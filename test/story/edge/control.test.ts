@@ -10,6 +10,7 @@ import { ANSWER_TIMEOUT_MS, createEdgeControl } from "../../../src/edge/control/
 import { readControlFile } from "../../../src/edge/control/control-file.ts";
 import type { EdgeControl } from "../../../src/edge/control/port.ts";
 import { type ControlServer, startControlServer } from "../../../src/edge/control/server.ts";
+import type { EdgeNumbers } from "../../../src/edge/control/stats.ts";
 import { Registry } from "../../../src/edge/registry.ts";
 import { http2 } from "../../../src/transport/http2/connector.ts";
 import { createQuicTransport } from "../../../src/transport/quic/connector.ts";
@@ -17,6 +18,18 @@ import { pollUntil } from "../../support/poll-until.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 import { startWholePath } from "../../support/whole-path.ts";
+
+const NO_ANSWERS = { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 0 };
+const NUMBERS: EdgeNumbers = {
+  ...{ version: "1", location: "LAB", startedAt: "2026-11-21T10:00:00Z", uptimeMs: 5, protocols: ["http2"] },
+  addresses: { http: "127.0.0.1:1", https: null, tunnel: "127.0.0.1:2", api: null, metrics: null, inspect: null },
+  visitors: {
+    ...{ openConnections: 0, connections: 0, requests: 3, answers: NO_ANSWERS, malformed: 0, limited: 0, retries: 0 },
+    ...{ bytesIn: 0, bytesOut: 0 },
+  },
+  tunnels: { total: 1, connected: 0, connections: 0, hostnames: 0 },
+  ...{ latencyBounds: [1], list: [], more: 0 },
+};
 
 interface World extends AsyncDisposable {
   readonly dir: string;
@@ -31,7 +44,10 @@ async function startControl(registry: Registry = new Registry()): Promise<World>
   const lines: string[] = [];
   const write = (line: string): void => void lines.push(line);
   const log = createLogger({ level: "debug", format: "default", wallMs: systemClock.wallMs, write });
-  const server = await startControlServer({ dir: dir.path, registry, location: "LAB" }, { log });
+  const server = await startControlServer(
+    { dir: dir.path, registry, location: "LAB", numbers: () => NUMBERS },
+    { log },
+  );
   return {
     ...{ dir: dir.path, lines, server },
     control: createEdgeControl(dir.path, { clock: systemClock }),
@@ -50,6 +66,11 @@ async function startStranger(dir: string, server: Server): Promise<AsyncDisposab
   writeFileSync(join(dir, "control.json"), JSON.stringify({ port, token: "0".repeat(64) }));
   return { [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())) };
 }
+
+test("tells what the edge has done, to whoever may ask", async () => {
+  await using world = await startControl();
+  expect(await world.control.numbers()).toEqual(NUMBERS);
+});
 
 interface Ask {
   readonly path?: string;

@@ -255,7 +255,7 @@ describe("a run that cannot be is refused in one line that says what to do", () 
       name: "metrics",
       given: ready("metrics=2000"),
       usage: true,
-      want: 'Metrics address "2000" must be HOST:PORT, such as localhost:2000',
+      want: 'Metrics address "2000" must be HOST:PORT, such as localhost:2000, or unix:PATH',
     },
     {
       name: "log level",
@@ -422,16 +422,16 @@ describe("the service that flags name", () => {
 describe("warnings", () => {
   test.each([
     { name: "h2mux", given: ready("protocol=h2mux"), want: "h2mux is gone since 2023; using http2" },
-    { name: "flag for later", given: ready("logfile=/l"), want: '"logfile" is not acted on by this release' },
+    { name: "flag for later", given: ready("lb-pool=l"), want: '"lb-pool" is not acted on by this release' },
     {
       name: "variable for later",
-      given: { ...ready(), env: { TUNNEL_LOGFILE: "/l" } },
-      want: '"logfile" is not acted on by this release',
+      given: { ...ready(), env: { TUNNEL_LB_POOL: "l" } },
+      want: '"lb-pool" is not acted on by this release',
     },
     {
       name: "key for later",
-      given: { ...ready("config=/c.yml"), files: { "/c.yml": "\nlogfile: /l" } },
-      want: '/c.yml:2:1: "logfile" is not acted on by this release',
+      given: { ...ready("config=/c.yml"), files: { "/c.yml": "\nlb-pool: l" } },
+      want: '/c.yml:2:1: "lb-pool" is not acted on by this release',
     },
     {
       name: "unknown key",

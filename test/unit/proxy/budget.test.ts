@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { systemClock } from "../../../src/core/clock.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
 import { createLogger } from "../../../src/core/log.ts";
 import { createProxy } from "../../../src/proxy/proxy.ts";
@@ -20,6 +21,7 @@ test("a stream that its transport failed over its budget is counted and told at 
       },
     }),
     flow: () => {},
+    clock: systemClock,
     log: createLogger({ level: "info", format: "default", wallMs: () => 0, write: (line) => void lines.push(line) }),
     observer: {
       requestStarted: () => {},
@@ -28,6 +30,7 @@ test("a stream that its transport failed over its budget is counted and told at 
       streamOverBudget: () => {
         overBudget += 1;
       },
+      bytes: { http: { toOrigin: 0, toVisitor: 0 }, websocket: { toOrigin: 0, toVisitor: 0 } },
     },
   });
   for (const code of ["stream.limit", "stream.reset"] as const) {

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { systemClock } from "../../../src/core/clock.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
 import { silentLogger } from "../../../src/core/log.ts";
 import { createMemoryChannelPair } from "../../../src/net/memory-channel.ts";
@@ -15,6 +16,7 @@ function serve(connect: PrivateNetwork["connect"], maxActiveFlows = 0) {
   const flow = createFlows({
     network: () => ({ maxActiveFlows, open: true, connect }),
     maxActiveFlows: undefined,
+    clock: systemClock,
     log: silentLogger,
     observer: {
       flowStarted: () => {
@@ -23,7 +25,11 @@ function serve(connect: PrivateNetwork["connect"], maxActiveFlows = 0) {
       flowEnded: () => {
         counts.ended += 1;
       },
+      flowConnected: () => {},
+      flowFailed: () => {},
+      flowRefused: () => {},
       streamOverBudget: () => {},
+      bytes: { tcp: { toOrigin: 0, toVisitor: 0 } },
     },
   });
   connector.serve(flow);

@@ -54,7 +54,20 @@ export interface NativeConnection {
   isTimedOut(): boolean;
   peerError(): NativeError | null;
   localError(): NativeError | null;
-  stats(): { readonly recv: number; readonly lost: number };
+  stats(): {
+    readonly recv: number;
+    readonly lost: number;
+    readonly sentBytes: number;
+    readonly recvBytes: number;
+    readonly peerMaxUdpPayloadSize: number;
+  };
+  /** Of each path, the one in use among them; `rtt` is smoothed, in ms. */
+  pathStats(): Iterable<{
+    readonly active: boolean;
+    readonly rtt: number;
+    readonly cwnd: number;
+    readonly pmtu: number;
+  }>;
   sendAckEliciting(): void;
 }
 

@@ -1,5 +1,6 @@
 import type { CancelTimer, Clock } from "../../../core/clock.ts";
 import { TunnelError } from "../../../core/errors.ts";
+import type { QuicStats } from "../../port.ts";
 import type { QuicClose, QuicConnection, QuicConnectionEvents, QuicStream } from "../engine.ts";
 import { lossOf } from "../loss.ts";
 import type { PacketList } from "../udp.ts";
@@ -87,6 +88,9 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   readonly #recent: number[] = [];
   #recentAt = 0;
   #gentleUntilMs: number | undefined;
+  #pingsSent = 0;
+  #datagramsSent = 0;
+  #datagramsReceived = 0;
   #pings: { readonly sentAtMs: number; resolve: (ms: number) => void; reject: (error: TunnelError) => void }[] = [];
 
   constructor(
@@ -155,8 +159,27 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     } catch {
       return false;
     }
+    this.#datagramsSent += 1;
     this.#schedule();
     return true;
+  }
+
+  stats(): QuicStats {
+    const { lost, sentBytes, recvBytes, peerMaxUdpPayloadSize } = this.native.stats();
+    const paths = [...this.native.pathStats()];
+    const path = paths.find(({ active }) => active) ?? paths[0];
+    return {
+      smoothedRttMs: path?.rtt ?? 0,
+      congestionWindowBytes: path?.cwnd ?? 0,
+      mtuBytes: path?.pmtu ?? 0,
+      maxUdpPayloadBytes: peerMaxUdpPayloadSize,
+      sentBytes,
+      receivedBytes: recvBytes,
+      lostPackets: lost,
+      pingsSent: this.#pingsSent,
+      datagramsSent: this.#datagramsSent,
+      datagramsReceived: this.#datagramsReceived,
+    };
   }
 
   ping(): Promise<number> {
@@ -166,6 +189,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
     }
     return new Promise((resolve, reject) => {
       this.#pings.push({ sentAtMs: this.#endpoint.clock.nowMs(), resolve, reject });
+      this.#pingsSent += 1;
       this.native.sendAckEliciting();
       this.#schedule();
     });
@@ -271,6 +295,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
       () => {
         if (this.#closed !== undefined) return;
         if (this.#endpoint.clock.nowMs() - this.lastReceivedAtMs >= everyMs - 1) {
+          this.#pingsSent += 1;
           this.native.sendAckEliciting();
           this.#schedule();
         }
@@ -352,6 +377,7 @@ export class QuicheConnection implements QuicConnection, StreamOwner {
   #readDatagrams(): void {
     if (this.native.dgramRecvQueueLen() === 0) return;
     for (let bytes = this.native.dgramRecvVec(); bytes !== null; bytes = this.native.dgramRecvVec()) {
+      this.#datagramsReceived += 1;
       this.#events?.onDatagram(bytes);
     }
   }

@@ -1,0 +1,232 @@
+import { createHash, getRandomValues } from "node:crypto";
+import { isatty } from "node:tty";
+import { type AppAddress, originOf, parseAppAddress } from "../access/address.ts";
+import type { DialSettings } from "../access/dialler.ts";
+import { exchange, type HttpAnswer } from "../access/http-exchange.ts";
+import { USER_AGENT } from "../access/stream.ts";
+import { managementToken } from "../api-client/tunnels.ts";
+import { Values } from "../config/values.ts";
+import { systemClock } from "../core/clock.ts";
+import { TunnelError } from "../core/errors.ts";
+import { parseConnectorId } from "../core/ids.ts";
+import type { ByteChannel } from "../net/channel.ts";
+import { TextSocket } from "../net/text-socket.ts";
+import {
+  formatStart,
+  LIVE_CLOSE,
+  LIVE_LEVELS,
+  LOG_EVENTS,
+  parseLogs,
+  type StreamFilters,
+} from "../wire/management-events.ts";
+import { parseManagementToken } from "../wire/management-token.ts";
+import { CLOSE } from "../wire/websocket/frame.ts";
+import { handshakeFields, handshakeProblem, webSocketKey } from "../wire/websocket/handshake.ts";
+import { noProblems, readDialling } from "./access-options.ts";
+import { type Context, EXIT } from "./command.ts";
+import { reportError, reportFailure } from "./failure.ts";
+import { findTunnel, UsageError, withApi } from "./management.ts";
+import { TAIL_FLAGS } from "./tail-flags.ts";
+import { jsonLine, renderLine } from "./tail-line.ts";
+
+const CLOUDFLARE_HOST = "management.argotunnel.com";
+const CONNECT_TIMEOUT_MS = 30_000;
+/** Bytes of one message: what a connector sends is far shorter. */
+const MAX_MESSAGE_BYTES = 1024 * 1024;
+/** A connector pings every 15 s; we do as well, and give up when neither brings anything for this long, in ms. */
+const PING_EVERY_MS = 15_000;
+const SILENCE_MS = 60_000;
+const STDOUT_FD = 1;
+
+interface TailOptions {
+  readonly filters: StreamFilters;
+  readonly connectorId: string | undefined;
+  readonly host: AppAddress | undefined;
+  readonly dialling: DialSettings;
+  readonly trace: string | undefined;
+  readonly render: (line: Parameters<typeof renderLine>[0]) => string;
+}
+
+/** `culvert tail [TUNNEL]`: prints a connector's log lines as they are written, until it is stopped. */
+export async function run(context: Context): Promise<number> {
+  const values = new Values(TAIL_FLAGS, { args: context.args, env: context.host.env });
+  const problems = noProblems();
+  problems.usage.push(...values.issues.map((issue) => issue.message));
+  const options = readOptions(context, values, problems);
+  const given = values.string("token");
+  const [tunnel, ...more] = context.positionals;
+  if (more.length > 0) problems.usage.push("Give one tunnel at most: its name or its id");
+  if (tunnel === undefined && given === undefined) problems.usage.push("Name the tunnel, or give a --token for it");
+  const wrong = [...problems.usage, ...problems.failures];
+  if (wrong.length > 0) {
+    return reportFailure(context, wrong, { usage: problems.usage.length > 0, command: "culvert tail" });
+  }
+  try {
+    const token = given ?? (await askToken(context, tunnel ?? "", "logs"));
+    return typeof token === "number" ? token : await follow(context, options, token);
+  } catch (error) {
+    if (context.stop.aborted) return EXIT.ok;
+    return reportError(context, error);
+  }
+}
+
+/** `culvert tail token TUNNEL`: prints a token to follow the tunnel's log with. */
+export async function token(context: Context): Promise<number> {
+  const [tunnel, ...more] = context.positionals;
+  if (tunnel === undefined || more.length > 0) {
+    return reportFailure(context, ["Give one tunnel: its name or its id"], {
+      usage: true,
+      command: "culvert tail token",
+    });
+  }
+  const made = await askToken(context, tunnel, "logs");
+  if (typeof made === "number") return made;
+  context.print(JSON.stringify({ token: made }));
+  return EXIT.ok;
+}
+
+function readOptions(context: Context, values: Values, problems: ReturnType<typeof noProblems>): TailOptions {
+  const wrong = (message: string): undefined => void problems.usage.push(message);
+  const oneOf = <T extends string>(flag: string, text: string | undefined, choices: readonly T[]): T | undefined =>
+    choices.find((choice) => choice === text) ?? wrong(`--${flag} must be one of ${choices.join(", ")}`);
+  const events = values.list("event").flatMap((text) => oneOf("event", text, LOG_EVENTS) ?? []);
+  const level = oneOf("level", values.string("level"), LIVE_LEVELS) ?? "debug";
+  const sampling = Number(values.string("sample"));
+  if (!(sampling > 0 && sampling <= 1)) wrong("--sample must be above 0, and 1 at most");
+  const asked = values.string("connector-id");
+  const connectorId = asked === undefined ? undefined : parseConnectorId(asked);
+  if (asked !== undefined && connectorId === undefined) wrong(`--connector-id "${asked}" is not a UUID`);
+  const output = oneOf("output", values.string("output"), ["default", "json"]);
+  const color = oneOf("color", values.string("color"), ["auto", "always", "never"]);
+  const noColor = (context.host.env["NO_COLOR"] ?? "") !== "";
+  const coloured = color === "always" || (color === "auto" && !noColor && isatty(STDOUT_FD));
+  const named = values.string("management-hostname");
+  const host = named === undefined ? undefined : parseAppAddress(named);
+  if (host?.ok === false) wrong(`--management-hostname "${named}" ${host.issues.map((i) => i.message).join("; ")}`);
+  const trace = values.string("trace");
+  if (trace !== undefined && !/^[\x21-\x7e]+$/.test(trace)) wrong("--trace has a character that a header cannot hold");
+  return {
+    ...{ filters: { events, level, sampling }, connectorId, trace },
+    host: host?.ok === true ? host.value : undefined,
+    dialling: readDialling(values, context, problems),
+    render: output === "json" ? jsonLine : (line) => renderLine(line, coloured),
+  };
+}
+
+/** A token of the API that cert.pem is for, or the exit code after what is wrong was said. */
+async function askToken(context: Context, tunnel: string, resource: "logs"): Promise<string | number> {
+  let made: string | undefined;
+  const code = await withApi(context, "tail", [], async ({ api }) => {
+    made = await managementToken(api, await findTunnel(api, tunnel), resource);
+    if (hostOf(made) === undefined && !api.isCloudflare && !isHostGiven(context)) {
+      throw new UsageError(
+        "This edge has no name for looking into connectors: run it with --domain or --management-hostname, or give --management-hostname here",
+      );
+    }
+  });
+  return made === undefined || code !== EXIT.ok ? code : made;
+}
+
+function isHostGiven({ args, host }: Context): boolean {
+  return args.has("management-hostname") || (host.env["TUNNEL_MANAGEMENT_HOSTNAME"] ?? "") !== "";
+}
+
+/** Where a token says that it is taken. */
+function hostOf(text: string): AppAddress | undefined {
+  const url = parseManagementToken(text)?.managementUrl;
+  const parsed = url === undefined ? undefined : parseAppAddress(url);
+  return parsed?.ok === true ? parsed.value : undefined;
+}
+
+async function follow(context: Context, options: TailOptions, text: string): Promise<number> {
+  const cloudflare = parseAppAddress(CLOUDFLARE_HOST);
+  const host = options.host ?? hostOf(text) ?? (cloudflare.ok ? cloudflare.value : undefined);
+  if (host === undefined || parseManagementToken(text) === undefined) {
+    throw new TunnelError("config.invalid", "The token is not one for looking into a tunnel: see culvert tail token");
+  }
+  const query = new URLSearchParams({ access_token: text });
+  if (options.connectorId !== undefined) query.set("connector_id", options.connectorId);
+  const app = { ...host, target: `/logs?${query}` };
+  const channel = await connect(app, options, context.stop);
+  return await print(context, options, channel);
+}
+
+/** The WebSocket's connection. Rejects with `edge.refused` and the reason that edge or connector gives. */
+async function connect(app: AppAddress, options: TailOptions, stop: AbortSignal): Promise<ByteChannel> {
+  const key = webSocketKey(getRandomValues(new Uint8Array(16)));
+  const trace = options.trace === undefined ? [] : ["cf-trace-id", options.trace];
+  const headers = ["User-Agent", USER_AGENT, ...trace, ...handshakeFields(key)];
+  const request = {
+    app,
+    method: "GET",
+    headers,
+    upgrade: true,
+    wantBody: true,
+    timeoutMs: CONNECT_TIMEOUT_MS,
+  } as const;
+  const answer = await exchange(request, { dialling: options.dialling, clock: systemClock }, stop);
+  if (answer.upgraded === undefined) throw new TunnelError("edge.refused", refusal(app, answer));
+  const sha1 = (text: string): string => createHash("sha1").update(text).digest("base64");
+  const problem = handshakeProblem(answer.status, answer.headers, key, sha1);
+  if (problem === undefined) return answer.upgraded;
+  const error = new TunnelError("edge.refused", `${originOf(app)} answered the handshake wrongly: ${problem}`);
+  answer.upgraded.abort(error);
+  throw error;
+}
+
+function refusal(app: AppAddress, { status, body }: HttpAnswer): string {
+  const said = readErrors(new TextDecoder().decode(body));
+  const why = said.length > 0 ? `: ${said.join("; ")}` : "";
+  if (status === 530) return `No connector can be looked into at ${originOf(app)}${why || ": is one running?"}`;
+  return `${originOf(app)} does not let the log be followed (status ${status})${why}`;
+}
+
+function readErrors(text: string): readonly string[] {
+  try {
+    const { errors } = JSON.parse(text) as { readonly errors?: readonly { readonly message?: unknown }[] };
+    return (errors ?? []).flatMap(({ message }) => (typeof message === "string" ? [printable(message)] : []));
+  } catch {
+    return [];
+  }
+}
+
+function printable(text: string): string {
+  return text.replace(/\p{C}/gu, "?").slice(0, 500);
+}
+
+const CLOSE_REASONS: Readonly<Record<number, string>> = {
+  [CLOSE.normal]: "the log is followed from elsewhere, or the connector stopped",
+  [LIVE_CLOSE.sessionLimit]: "somebody else follows this log, and one at a time may",
+  [LIVE_CLOSE.idle]: "nothing was asked for",
+  1006: "the connection was lost",
+};
+
+function print(context: Context, { filters, render }: TailOptions, channel: ByteChannel): Promise<number> {
+  const { stop } = context;
+  return new Promise((resolve) => {
+    const socket = new TextSocket(
+      channel,
+      {
+        onMessage: (text) => {
+          for (const line of (text === undefined ? undefined : parseLogs(text)) ?? []) context.print(render(line));
+        },
+        onDrain: () => {},
+        onClose: (code, reason) => {
+          stop.removeEventListener("abort", onStop);
+          if (stop.aborted) {
+            resolve(EXIT.ok);
+            return;
+          }
+          const why = CLOSE_REASONS[code] ?? (reason === "" ? `close code ${code}` : printable(reason));
+          context.note(`culvert: The log ended: ${why}`);
+          resolve(EXIT.failed);
+        },
+      },
+      { role: "client", maxMessageBytes: MAX_MESSAGE_BYTES, pingEveryMs: PING_EVERY_MS, silenceMs: SILENCE_MS },
+    );
+    const onStop = (): void => socket.close();
+    stop.addEventListener("abort", onStop, { once: true });
+    if (stop.aborted) onStop();
+    else socket.send(formatStart(filters));
+  });
+}

@@ -1,0 +1,67 @@
+import { writeFileSync } from "node:fs";
+import { parseHostPort } from "../config/run-config.ts";
+import { TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
+import { Values } from "../config/values.ts";
+import { systemClock } from "../core/clock.ts";
+import { collect, type Part } from "../diag/collect.ts";
+import { findConnectors, placesToLook, type StatusAddress } from "../diag/local-status.ts";
+import type { LogSource } from "../diag/log-source.ts";
+import { formatAddress } from "../net/socket-errors.ts";
+import { type Context, EXIT } from "./command.ts";
+import { DIAG_FLAGS } from "./doctor-flags.ts";
+
+const LOOK_MS = 2_000;
+const PARTS: readonly Part[] = ["logs", "metrics", "system", "runtime", "network"];
+
+/**
+ * `culvert tunnel diag`: what is known about the connector of this machine, in a zip file in the working directory. As
+ * with cloudflared, no connector or several is no failure (surface: section 19).
+ */
+export async function run(context: Context): Promise<number> {
+  const values = new Values([...TUNNEL_LEVEL_FLAGS, ...DIAG_FLAGS], { args: context.args, env: context.host.env });
+  const given = metricsAddress(values);
+  if (given === "wrong") {
+    context.note("culvert: The metrics address must be HOST:PORT, such as localhost:2000, or unix:PATH");
+    return EXIT.usage;
+  }
+  const auth = values.string("metrics-auth");
+  const places = given === undefined ? placesToLook(undefined) : placesToLook(given).slice(0, 1);
+  const found = await findConnectors(places, { timeoutMs: LOOK_MS, auth });
+  const [connector] = found;
+  if (connector === undefined) {
+    context.print("No instances found: start the connector, or give its address with --metrics");
+    return EXIT.ok;
+  }
+  if (found.length > 1) {
+    context.print("Found multiple instances running; choose one with --metrics:");
+    for (const { address, tunnelId = "unknown tunnel" } of found) {
+      context.print(`  ${formatAddress(address)}  ${tunnelId}`);
+    }
+    return EXIT.ok;
+  }
+  const without = new Set(PARTS.filter((part) => values.bool(`no-diag-${part}`)));
+  const { zip, results } = await collect({ connector, auth, without, log: logSource(values), clock: systemClock });
+  const stamp = new Date(systemClock.wallMs()).toISOString().slice(0, 19).replaceAll(":", "-");
+  const name = `culvert-diag-${stamp}.zip`;
+  writeFileSync(name, zip, { flag: "wx", mode: 0o600 });
+  for (const { file, error } of results) {
+    context.print(error === undefined ? `${file}` : `${file} is missing: ${error}`);
+  }
+  context.print(`Diagnostic file written: ${name}`);
+  return EXIT.ok;
+}
+
+/** Undefined = the known ports. */
+export function metricsAddress(values: Values): StatusAddress | "wrong" | undefined {
+  const text = values.string("metrics");
+  if (text === undefined) return undefined;
+  if (text.startsWith("unix:")) return { path: text.slice(5) };
+  const address = parseHostPort(text.startsWith(":") ? `localhost${text}` : text);
+  return address === undefined ? "wrong" : address.port === 0 ? undefined : address;
+}
+
+function logSource(values: Values): LogSource {
+  const [id, name] = [values.string("diag-container-id"), values.string("diag-pod-id")];
+  if (id !== undefined) return { kind: "container", id };
+  return name === undefined ? { kind: "own" } : { kind: "pod", name };
+}

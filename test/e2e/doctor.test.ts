@@ -1,0 +1,354 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { join } from "node:path";
+import { culvertCommand } from "../support/binary.ts";
+import { type Examined, examine } from "../support/doctor.ts";
+import {
+  addTunnel,
+  cleanEnvironment,
+  culvertConnector,
+  type EdgeProcess,
+  HOST,
+  metricsPort,
+  startConnector,
+  startEdgeProcess,
+} from "../support/lab.ts";
+import { startManagedEdge } from "../support/managed-edge.ts";
+import { startOrigin } from "../support/origins.ts";
+import { pollUntil } from "../support/poll-until.ts";
+import { runProcess } from "../support/processes.ts";
+import { makeTempDir } from "../support/temp-dir.ts";
+import { openVisit, visit } from "../support/visitors.ts";
+
+setDefaultTimeout(30_000);
+
+const dir = makeTempDir();
+let edge: EdgeProcess;
+let token: string;
+const stateDir = join(dir.path, "state");
+
+beforeAll(async () => {
+  edge = await startEdgeProcess(stateDir);
+  token = await addTunnel(stateDir, "lab", [HOST]);
+});
+afterAll(async () => {
+  await edge?.process[Symbol.asyncDispose]();
+  dir[Symbol.dispose]();
+});
+
+const doctor = (...args: readonly string[]): Promise<Examined> => examine(["--token", token, ...args]);
+
+/** Findings about the tunnel's own parts: those about the machine that tests run on are another matter. */
+function findings({ report }: Examined, id: string) {
+  return report.checks.find((check) => check.id === id)?.findings ?? [];
+}
+const codesOf = (examined: Examined, id: string): readonly string[] => findings(examined, id).map(({ code }) => code);
+
+async function listening(server: Server): Promise<{ readonly port: number } & AsyncDisposable> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    port,
+    [Symbol.asyncDispose]: async () => {
+      server.close();
+      (server as { closeAllConnections?: () => void }).closeAllConnections?.();
+    },
+  };
+}
+
+interface Pair {
+  readonly cert: string;
+  readonly key: string;
+  readonly caPath: string;
+}
+
+/** A certificate for these names from an authority of its own. */
+function certificateOf(names: readonly string[], days = 2): Pair {
+  const at = (name: string): string => join(dir.path, `${names.join("+").replaceAll("*", "x")}-${name}`);
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  const openssl = (...args: readonly string[]): void => void execFileSync("openssl", args, { stdio: "ignore" });
+  openssl("req", "-x509", ...key, "-days", "9", "-subj", "/CN=Corporate CA", "-keyout", at("ca.key"), "-out", at("ca"));
+  const extension = `subjectAltName=${names.map((name) => `DNS:${name}`).join(",")}`;
+  openssl("req", ...key, "-subj", "/CN=app", "-addext", extension, "-keyout", at("key"), "-out", at("csr"));
+  const sign = ["-CA", at("ca"), "-CAkey", at("ca.key"), "-days", String(days), "-copy_extensions", "copy"];
+  openssl("x509", "-req", "-in", at("csr"), ...sign, "-out", at("cert"));
+  return { cert: readFileSync(at("cert"), "utf8"), key: readFileSync(at("key"), "utf8"), caPath: at("ca") };
+}
+
+function configFile(name: string, text: string): string {
+  const path = join(dir.path, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe("case 1: the connector cannot connect", () => {
+  test("a token that was cut when it was copied: C-302, and nothing else is guessed", async () => {
+    const examined = await examine(["--token", token.slice(0, -40), "--hello-world"]);
+    expect([examined.report.verdict.code, examined.exitCode]).toEqual(["C-302", 1]);
+    expect(examined.status("network")).toBe("skip");
+    expect(JSON.stringify(examined.report)).not.toContain(token.slice(20, 60));
+  });
+
+  test("a token of a tunnel that is gone: C-303, in the edge's words", async () => {
+    const gone = await addTunnel(stateDir, "gone", ["gone.lab.example"]);
+    const argv = [...culvertCommand(), "edge", "tunnel", "delete", "gone", "--force", "--state-dir", stateDir];
+    expect((await runProcess(argv, { env: cleanEnvironment() })).code).toBe(0);
+    const examined = await examine(["--token", gone, "--hello-world"]);
+    expect([examined.report.verdict.code, examined.exitCode]).toEqual(["C-303", 1]);
+    expect(examined.status("network")).toBe("pass");
+  });
+
+  test("no token at all: C-301", async () => {
+    const examined = await examine(["--hello-world"]);
+    expect(examined.report.verdict.code).toBe("C-301");
+  });
+
+  test("a proxy that is not there, and one that wants a password: C-221 names it, never its password", async () => {
+    const flags = ["--edge", "198.51.100.7:7844", "--hello-world"];
+    const dead = await doctor(...flags, "--edge-proxy", "http://user:hunter2@127.0.0.1:9");
+    expect([dead.report.verdict.code, dead.report.verdict.message]).toEqual([
+      "C-221",
+      expect.stringContaining("127.0.0.1:9"),
+    ]);
+    expect(JSON.stringify(dead.report)).not.toContain("hunter2");
+    await using strict = await listening(
+      createHttpServer().on("connect", (_request, socket) => {
+        socket.end("HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n");
+      }),
+    );
+    const refused = await doctor(...flags, "--edge-proxy", `http://127.0.0.1:${strict.port}`);
+    expect(refused.report.verdict.code).toBe("C-221");
+    expect(refused.report.verdict.message).toMatch(/407|user name|password/i);
+    const quic = await doctor(...flags, "--protocol", "quic", "--edge-proxy", `http://127.0.0.1:${strict.port}`);
+    expect(codesOf(quic, "network")).toContain("C-222");
+  });
+
+  test("an edge with another authority: C-232; something that is no edge: C-235", async () => {
+    const other = makeTempDir();
+    await using second = await startEdgeProcess(join(other.path, "state")).then(({ process, tunnelPort }) => ({
+      tunnelPort,
+      [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
+    }));
+    using _other = other;
+    const moved = await doctor("--edge", `127.0.0.1:${second.tunnelPort}`, "--hello-world");
+    expect(moved.report.verdict.code).toBe("C-232");
+    await using web = await listening(createHttpServer((_request, response) => response.end("hello")));
+    const wrong = await doctor("--edge", `127.0.0.1:${web.port}`, "--hello-world");
+    expect(codesOf(wrong, "tls")).toEqual(["C-235"]);
+  });
+});
+
+describe("case 2: the tunnel is up, and visitors get 502", () => {
+  test("the origin is down: C-501 names rule and address; up again, all is well", async () => {
+    await using origin = await startOrigin();
+    const up = await doctor("--url", `http://127.0.0.1:${origin.port}`);
+    expect(up.status("origins")).toBe("pass");
+    const down = await doctor("--url", "http://127.0.0.1:9");
+    expect([down.report.verdict.code, down.exitCode]).toEqual(["C-501", 1]);
+    expect(down.report.verdict.message).toContain("Rule #1, http://127.0.0.1:9");
+  });
+
+  test("http:// to a service with TLS, https:// to one without: C-512 and C-511 say what to write", async () => {
+    const { cert, key } = certificateOf(["localhost"]);
+    await using secure = await listening(
+      createHttpsServer({ cert, key }, (_request, response) => response.end("hello")),
+    );
+    await using plain = await listening(createHttpServer((_request, response) => response.end("hello")));
+    const config = configFile(
+      "schemes.yml",
+      `ingress:
+  - hostname: a.example
+    service: http://localhost:${secure.port}
+  - hostname: b.example
+    service: https://localhost:${plain.port}
+  - service: http_status:404
+`,
+    );
+    const examined = await doctor("--config", config);
+    const found = findings(examined, "origins");
+    expect(found.map(({ code }) => code)).toEqual(["C-512", "C-511"]);
+    expect(found[0]?.todo).toContain(`https://localhost:${secure.port}`);
+    expect(found[1]?.todo).toContain(`http://localhost:${plain.port}`);
+  });
+
+  test("an SSH server behind http://, a mute service, one that fails, a name that is none", async () => {
+    await using ssh = await listening(createServer((socket) => void socket.end("SSH-2.0-OpenSSH_9.2\r\n")));
+    await using mute = await listening(createServer(() => {}));
+    await using failing = await listening(
+      createHttpServer((_request, response) => response.writeHead(500).end("no database")),
+    );
+    const config = configFile(
+      "wrong.yml",
+      `ingress:
+  - { hostname: a.example, service: "http://127.0.0.1:${ssh.port}" }
+  - { hostname: b.example, service: "http://127.0.0.1:${mute.port}" }
+  - { hostname: c.example, service: "http://127.0.0.1:${failing.port}" }
+  - { hostname: d.example, service: "http://no-such-host.invalid:80" }
+  - { service: "http_status:404" }
+`,
+    );
+    const examined = await doctor("--config", config);
+    expect(codesOf(examined, "origins")).toEqual(["C-513", "C-514", "C-515", "C-503"]);
+    expect(findings(examined, "origins")[0]?.message).toContain("SSH-2.0");
+  });
+
+  test("rules in the wrong order: C-404; a rule file with an error: C-401 and its line", async () => {
+    const shadowed = configFile(
+      "shadowed.yml",
+      `ingress:
+  - { hostname: "*.example.com", service: "http_status:200" }
+  - { hostname: app.example.com, path: ^/api, service: "http_status:201" }
+  - { service: "http_status:404" }
+`,
+    );
+    const examined = await doctor("--config", shadowed);
+    expect(codesOf(examined, "config")).toEqual(["C-404"]);
+    expect(findings(examined, "config")[0]?.message).toContain(
+      "Rule #2 (app.example.com ^/api) never matches: rule #1",
+    );
+    const broken = configFile("broken.yml", "ingress:\n  - hostname: a.example\n    service: http//localhost\n");
+    const wrong = await doctor("--config", broken);
+    expect(wrong.report.verdict.code).toBe("C-401");
+    expect(wrong.report.verdict.message).toContain("broken.yml:");
+  });
+
+  test("no rules at all: C-403", async () => {
+    const examined = await doctor();
+    expect(codesOf(examined, "config")).toEqual(["C-403"]);
+  });
+});
+
+describe("case 3: the second replica does not show up", () => {
+  test("it was started with another tunnel's token: C-312; it has no connection: C-313; both are one: C-311", async () => {
+    const other = await addTunnel(stateDir, "other", ["other.lab.example"]);
+    const run = { token: other, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url: "http://127.0.0.1:9" };
+    await using replica = startConnector(culvertConnector("http2"), run);
+    await replica.errorLine(/Registered tunnel connection/);
+    const port = await metricsPort(replica);
+    const foreign = await doctor("--hello-world", "--metrics", `127.0.0.1:${port}`);
+    const message = findings(foreign, "connectors").find(({ code }) => code === "C-312")?.message;
+    expect(message).toContain(`127.0.0.1:${port}`);
+    const right = await examine(["--token", other, "--hello-world", "--metrics", `127.0.0.1:${port}`]);
+    expect(findings(right, "connectors").filter(({ message: text }) => text.includes(`127.0.0.1:${port}`))).toEqual([]);
+
+    await using lost = startConnector(culvertConnector("http2"), { ...run, edges: ["127.0.0.1:9"] });
+    const lostPort = await metricsPort(lost);
+    const alone = await doctor("--hello-world", "--metrics", `127.0.0.1:${lostPort}`);
+    expect(findings(alone, "connectors").find(({ code }) => code === "C-313")?.message).toContain(
+      `127.0.0.1:${lostPort}`,
+    );
+  });
+});
+
+test("case 4: a restart that cuts what runs is foretold by C-321 and C-322", async () => {
+  await using origin = await startOrigin();
+  const url = `http://127.0.0.1:${origin.port}`;
+  const run = { token, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url, gracePeriod: "0s" };
+  const flags = ["--ha-connections", "1"];
+  const cutOff = async (gracePeriod: string): Promise<boolean> => {
+    await using connector = startConnector(culvertConnector("http2"), { ...run, flags, gracePeriod });
+    await connector.errorLine(/Registered tunnel connection/);
+    await pollUntil(async () => (await visit(edge.publicPort, { host: HOST, target: "/hello" })).status === 200, {
+      what: "the hostname is served",
+      deadlineMs: 10_000,
+    });
+    const gate = `restart-${gracePeriod}`;
+    const { socket, chunks } = await openVisit(edge.publicPort, { host: HOST, target: `/sse?gate=${gate}` });
+    await using _socket = socket;
+    let text = (await chunks.next()).value?.toString() ?? "";
+    connector.signal("SIGTERM");
+    if (gracePeriod === "0s") await connector.exitCode();
+    origin.open(gate);
+    try {
+      for await (const chunk of chunks) text += chunk.toString();
+    } catch {
+      return true;
+    }
+    return !text.includes("second");
+  };
+  expect(await cutOff("0s")).toBe(true);
+  const warned = await doctor("--url", url, "--grace-period", "0s", ...flags);
+  expect(codesOf(warned, "config")).toEqual(["C-321", "C-322"]);
+  expect([warned.report.verdict.status, warned.exitCode]).toEqual(["warn", 0]);
+  expect(await cutOff("20s")).toBe(false);
+  const calm = await doctor("--url", url);
+  expect(codesOf(calm, "config")).toEqual([]);
+});
+
+describe("case 6: noTLSVerify instead of a certificate authority", () => {
+  test("what doctor says to set does work, step by step", async () => {
+    const pair = certificateOf(["app.internal"]);
+    await using origin = await listening(createHttpsServer(pair, (_request, response) => response.end("hello")));
+    const rule = (settings: string): string =>
+      configFile(
+        "tls.yml",
+        `ingress:\n  - service: https://127.0.0.1:${origin.port}\n    originRequest: { ${settings} }\n`,
+      );
+    const lazy = await doctor("--config", rule("noTLSVerify: true"));
+    expect(codesOf(lazy, "origins")).toEqual(["C-524"]);
+    const todo = findings(lazy, "origins")[0]?.todo ?? "";
+    expect(todo).toContain('caPool to a file with the certificate of "Corporate CA"');
+    expect(todo).toContain("originServerName to app.internal");
+    expect(todo).toContain("remove noTLSVerify");
+
+    const untrusted = await doctor("--config", rule(""));
+    expect(codesOf(untrusted, "origins")).toEqual(["C-521"]);
+    const trusted = await doctor("--config", rule(`caPool: "${pair.caPath}"`));
+    expect(codesOf(trusted, "origins")).toEqual(["C-522"]);
+    const named = await doctor("--config", rule(`caPool: "${pair.caPath}", originServerName: app.internal`));
+    expect([named.status("origins"), codesOf(named, "origins")]).toEqual(["pass", []]);
+    const needless = await doctor(
+      "--config",
+      rule(`caPool: "${pair.caPath}", originServerName: app.internal, noTLSVerify: true`),
+    );
+    expect(findings(needless, "origins").map(({ code, todo: next }) => [code, next])).toEqual([
+      ["C-524", "Remove noTLSVerify: the certificate is good"],
+    ]);
+  });
+
+  test("a caPool that is not there stops the connector: C-401", async () => {
+    const config = configFile(
+      "pool.yml",
+      "ingress:\n  - service: https://127.0.0.1:9\n    originRequest: { caPool: /no/such.pem }\n",
+    );
+    const examined = await doctor("--config", config);
+    expect(codesOf(examined, "config")).toEqual(["C-401"]);
+  });
+});
+
+test("the rules that the edge holds are those that are checked when there are none here", async () => {
+  await using managed = await startManagedEdge();
+  expect((await managed.culvert("tunnel", "create", "remote")).code).toBe(0);
+  const remoteToken = (await managed.culvert("tunnel", "token", "remote")).stdout.trim();
+  const id = (JSON.parse((await managed.culvert("tunnel", "list", "--output", "json")).stdout) as { id: string }[])[0]
+    ?.id;
+  const config = { ingress: [{ service: "http://127.0.0.1:9" }] };
+  const answer = await fetch(`${managed.apiUrl}/accounts/${managed.cert.accountId}/cfd_tunnel/${id}/configurations`, {
+    method: "PUT",
+    headers: { Authorization: `Bearer ${managed.cert.apiToken}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ config }),
+  });
+  expect([answer.status, await answer.text()]).toEqual([200, expect.stringContaining('"success":true')]);
+  const examined = await examine(["--token", remoteToken]);
+  expect(examined.report.checks.find(({ id: check }) => check === "config")?.summary).toContain("from the edge");
+  expect(codesOf(examined, "origins")).toEqual(["C-501"]);
+});
+
+test("for people: a line a check in order, the verdict, and what to do next", async () => {
+  const argv = [...culvertCommand(), "doctor", "--token", token, "--url", "http://127.0.0.1:9"];
+  const { code, stdout } = await runProcess(argv, { env: { ...cleanEnvironment(), HOME: dir.path } });
+  expect(code).toBe(1);
+  const titles = [...stdout.matchAll(/^(?:ok|WARN|FAIL|-) +(\S.*?) {2,}/gm)].map((match) => match[1]);
+  expect(titles).toEqual([
+    ...["Clock", "DNS", "Way to the edge", "TLS to the edge", "Packet size", "Token and tunnel", "Connectors here"],
+    ...["Configuration", "Origins", "Limits of the system", "Service", "Version"],
+  ]);
+  expect(stdout).toMatch(/\nVerdict: Something does not work: C-501, .*\nNext: Start that service/);
+  expect(stdout).not.toContain(token);
+});

@@ -1,0 +1,91 @@
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Clock, systemClock } from "../../../src/core/clock.ts";
+import { batchLines } from "../../../src/core/log-batch.ts";
+import { LogFile } from "../../../src/core/log-file.ts";
+import { pollUntil } from "../../support/poll-until.ts";
+import { makeTempDir } from "../../support/temp-dir.ts";
+
+const record = (message: string) => ({ level: "info", wallMs: 0, message, fields: { n: 1 } }) as const;
+const messages = (path: string): string[] =>
+  readFileSync(path, "utf8")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => (JSON.parse(line) as { message: string }).message);
+
+test("lines are appended as JSON, readable for all, and behind what is there", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "a.log");
+  for (const message of ["one", "two"]) {
+    const file = await LogFile.open({ kind: "file", path }, systemClock);
+    file.take(record(message));
+    await file.close();
+  }
+  expect(messages(path)).toEqual(["one", "two"]);
+  expect(statSync(path).mode & 0o777).toBe(0o644);
+});
+
+test("a file that was moved away is opened anew", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "a.log");
+  let nowMs = 0;
+  const clock: Clock = { ...systemClock, nowMs: () => nowMs };
+  const file = await LogFile.open({ kind: "file", path }, clock);
+  file.take(record("before"));
+  await pollUntil(() => existsSync(path) && messages(path).length === 1, { what: "the first line is there" });
+  renameSync(path, `${path}.1`);
+  nowMs += 10_000;
+  file.take(record("after"));
+  await file.close();
+  expect(messages(`${path}.1`)).toEqual(["before"]);
+  expect(messages(path)).toEqual(["after"]);
+});
+
+test("a directory's file is put aside when it is full; the oldest go by number, and by age", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "logs");
+  let wallMs = Date.UTC(2026, 0, 1);
+  const clock: Clock = { ...systemClock, wallMs: () => wallMs };
+  const target = { kind: "directory", path, maxMegabytes: 1, maxFiles: 3, maxAgeMs: 3_600_000 } as const;
+  const file = await LogFile.open(target, clock);
+  const half = "x".repeat(600_000);
+  const aside = () =>
+    readdirSync(path)
+      .filter((name) => name !== "cloudflared.log")
+      .sort();
+  for (let i = 0; i < 6; i += 1) {
+    file.take(record(`${i} ${half}`));
+    await pollUntil(() => messages(join(path, "cloudflared.log")).at(-1)?.startsWith(`${i} `), { what: `line ${i}` });
+    wallMs += 60_000;
+  }
+  expect(aside()).toEqual(["03", "04", "05"].map((minute) => `cloudflared-2026-01-01T00-${minute}-00.000.log`));
+  for (const name of readdirSync(path)) expect(statSync(join(path, name)).size).toBeLessThan(1024 * 1024);
+  writeFileSync(join(path, "cloudflared-other.log"), "not ours");
+  wallMs += 2 * 3_600_000;
+  file.take(record(`6 ${half}`));
+  await pollUntil(() => aside().length === 2, { what: "old files are gone" });
+  await file.close();
+  expect(aside()).toEqual(["cloudflared-2026-01-01T02-06-00.000.log", "cloudflared-other.log"]);
+});
+
+test("a place that cannot be written is said at once", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "missing", "a.log");
+  expect(LogFile.open({ kind: "file", path }, systemClock)).rejects.toThrow(/Cannot write the log file ".*": ENOENT/);
+});
+
+test("lines of one turn go out together, and a warning takes them along at once", async () => {
+  const written: string[] = [];
+  const batch = batchLines((text) => void written.push(text));
+  batch.write("a", "info");
+  batch.write("b", "debug");
+  expect(written).toEqual([]);
+  await pollUntil(() => written.length === 1, { what: "the end of the turn" });
+  batch.write("c", "info");
+  batch.write("d", "warn");
+  expect(written).toEqual(["a\nb", "c\nd"]);
+  batch.write("e", "info");
+  batch.flush();
+  expect(written.at(-1)).toBe("e");
+});

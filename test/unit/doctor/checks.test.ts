@@ -1,0 +1,202 @@
+import { describe, expect, test } from "bun:test";
+import type { LocalConnector } from "../../../src/diag/local-status.ts";
+import { shadowedRules } from "../../../src/doctor/config-checks.ts";
+import { checkMtu, checkNetwork, checkTls } from "../../../src/doctor/edge-checks.ts";
+import type { TcpProbe, UdpProbe } from "../../../src/doctor/edge-probe.ts";
+import type { CheckResult } from "../../../src/doctor/finding.ts";
+import { checkClock, checkConnectors, checkLimits, checkVersion, judgeService } from "../../../src/doctor/machine.ts";
+import { checkOrigins } from "../../../src/doctor/origin-checks.ts";
+import type { OriginProbe } from "../../../src/doctor/origin-probe.ts";
+import { DEFAULT_ORIGIN_SETTINGS } from "../../../src/ingress/origin-request.ts";
+import { parseIngress } from "../../../src/ingress/rules.ts";
+import type { SeenCertificate } from "../../../src/net/sockets.ts";
+
+const codes = ({ findings }: CheckResult): string =>
+  findings.map(({ code, severity }) => `${code} ${severity}`).join(", ");
+
+const CERTIFICATE: SeenCertificate = {
+  ...{ subject: "edge", issuer: "Culvert edge CA 1", names: ["h2.cftunnel.com"], distrust: undefined },
+  ...{ fromMs: Date.UTC(2026, 0, 1), toMs: Date.UTC(2027, 0, 1) },
+};
+
+function tcp(over: Partial<TcpProbe> & { family?: 4 | 6 } = {}): TcpProbe {
+  const { family = 4, ...rest } = over;
+  const host = family === 4 ? "192.0.2.1" : "2001:db8::1";
+  const address = { id: host, host, port: 7844, region: "region1", family } as const;
+  return {
+    address,
+    end: "reached",
+    connectMs: 10,
+    certificate: CERTIFICATE,
+    localIp: "192.0.2.9",
+    detail: "",
+    ...rest,
+  };
+}
+const silent = { end: "silent", connectMs: undefined, certificate: undefined } as const;
+const udp = (end: UdpProbe["end"]): UdpProbe => ({ address: tcp().address, end, detail: "no answer" });
+const WAY = { protocol: "auto", proxy: undefined, tlsServerName: "h2.cftunnel.com" } as const;
+
+describe("way to the edge", () => {
+  test("addresses of a family without a route are no finding while the other one works", () => {
+    const six = tcp({ ...silent, end: "unreachable", family: 6 });
+    const both = { tcp: [tcp(), six], udp: [udp("reached")] };
+    expect(codes(checkNetwork(both, WAY))).toBe("");
+    const timedOut = tcp({ ...silent, family: 6 });
+    expect(codes(checkNetwork({ tcp: [tcp(), timedOut], udp: [udp("reached")] }, WAY))).toBe("C-215 warn");
+  });
+
+  test.each([
+    { protocol: "auto", t: true, u: false, found: "C-211 warn" },
+    { protocol: "quic", t: true, u: false, found: "C-211 fail" },
+    { protocol: "auto", t: false, u: true, found: "C-212 warn" },
+    { protocol: "quic", t: false, u: true, found: "" },
+    { protocol: "quic", t: true, u: true, found: "" },
+    { protocol: "auto", t: false, u: false, found: "C-213 fail" },
+  ] as const)("$protocol with TCP $t, UDP $u: $found", ({ protocol, t, u, found }) => {
+    const probes = { tcp: [t ? tcp() : tcp(silent)], udp: [udp(u ? "reached" : "silent")] };
+    expect(codes(checkNetwork(probes, { ...WAY, protocol }))).toBe(found);
+  });
+
+  test("certificates: whom they are from and for", () => {
+    const shown = (distrust: SeenCertificate["distrust"], issuer = CERTIFICATE.issuer): string =>
+      codes(checkTls({ tcp: [tcp({ certificate: { ...CERTIFICATE, distrust, issuer } })], udp: [] }, WAY));
+    expect(shown(undefined)).toBe("");
+    expect(shown("issuer")).toBe("C-232 fail");
+    expect(shown("issuer", "ZScaler Root")).toBe("C-231 fail");
+    expect(shown("name")).toBe("C-233 fail");
+    expect(shown("expired")).toBe("C-234 fail");
+    expect(shown("not-yet-valid")).toBe("");
+    const cut = { tcp: [tcp({ end: "cut", certificate: undefined })], udp: [udp("reached")] };
+    expect(codes(checkTls(cut, WAY))).toBe("C-236 warn");
+  });
+
+  test("packet size", () => {
+    const stalled = { tcp: [tcp({ end: "stalled", certificate: undefined })], udp: [] };
+    expect(codes(checkMtu(stalled, () => 1500))).toBe("C-241 fail");
+    expect(codes(checkMtu({ tcp: [tcp()], udp: [] }, () => 1200))).toBe("C-242 warn");
+    expect(codes(checkMtu({ tcp: [tcp()], udp: [] }, () => undefined))).toBe("");
+  });
+});
+
+describe("clock", () => {
+  const facts = { nowMs: Date.UTC(2026, 5, 1), builtMs: Number.NaN, certificates: [CERTIFICATE], foreign: [] };
+  test.each([
+    { what: "right", over: {}, found: "" },
+    { what: "before this program was built", over: { builtMs: Date.UTC(2026, 6, 1) }, found: "C-101 fail" },
+    { what: "decades back", over: { nowMs: 0 }, found: "C-101 fail" },
+    {
+      what: "before the edge's certificate",
+      over: { certificates: [{ ...CERTIFICATE, fromMs: Date.UTC(2026, 7, 1) }] },
+      found: "C-101 fail",
+    },
+    {
+      what: "an origin's differs",
+      over: { foreign: [{ origin: "db", dateMs: Date.UTC(2026, 5, 2) }] },
+      found: "C-102 warn",
+    },
+  ])("$what: $found", ({ over, found }) => {
+    expect(codes(checkClock({ ...facts, ...over }))).toBe(found);
+  });
+});
+
+test("limits: few files and small buffers", () => {
+  const files: Record<string, string> = {
+    "/proc/self/limits":
+      "Limit  Soft  Hard  Units\nMax open files            1024                 4096                 files\n",
+    "/proc/sys/net/core/rmem_max": "212992\n",
+    "/proc/sys/net/core/wmem_max": "4194304\n",
+  };
+  const result = checkLimits((path) => files[path] ?? "");
+  expect(codes(result)).toBe("C-111 warn, C-112 warn");
+  expect(result.findings[1]?.message).toBe("net.core.rmem_max is 212992 bytes");
+  const none = checkLimits(() => {
+    throw new Error("no /proc");
+  });
+  expect(none.status).toBe("skip");
+});
+
+test("service: what systemd tells of units that are there", () => {
+  const unit = (name: string, ...lines: readonly string[]): string => [`Id=${name}`, ...lines].join("\n");
+  const absent = unit("cloudflared.service", "LoadState=not-found", "ActiveState=inactive", "SubState=dead");
+  const running = unit("culvert.service", "LoadState=loaded", "ActiveState=active", "SubState=running", "NRestarts=0");
+  const failed = unit(
+    "culvert.service",
+    "LoadState=loaded",
+    "ActiveState=failed",
+    "SubState=failed",
+    "Result=exit-code",
+  );
+  expect(judgeService("").status).toBe("skip");
+  expect(judgeService(absent).status).toBe("skip");
+  expect(judgeService(`${running}\n\n${absent}\n`).status).toBe("pass");
+  expect(codes(judgeService(`${failed}\n\n${absent}\n`))).toBe("C-121 fail");
+  expect(codes(judgeService(running.replace("NRestarts=0", "NRestarts=7")))).toBe("C-122 warn");
+});
+
+describe("connectors of this machine", () => {
+  const one = (port: number, over: Partial<LocalConnector> = {}): LocalConnector => ({
+    ...{ address: { host: "127.0.0.1", port }, connectorId: `${port}`, readyConnections: 4 },
+    ...{ tunnelId: "a", version: "1.0.0", ...over },
+  });
+  test.each([
+    { what: "none", list: [], found: "" },
+    { what: "one that serves", list: [one(1)], found: "" },
+    { what: "two of the tunnel", list: [one(1), one(2)], found: "C-311 warn" },
+    { what: "one of another tunnel", list: [one(1), one(2, { tunnelId: "b" })], found: "C-312 warn" },
+    { what: "one without connections", list: [one(1, { readyConnections: 0 })], found: "C-313 fail" },
+  ])("$what: $found", ({ list, found }) => {
+    expect(codes(checkConnectors(list, "a", false))).toBe(found);
+  });
+
+  test("of another version", () => {
+    expect(codes(checkVersion([one(1)], "1.0.0"))).toBe("");
+    expect(codes(checkVersion([one(1), one(2, { version: undefined })], "1.1.0"))).toBe("C-131 warn");
+  });
+});
+
+test("rules that never match, and those that do", () => {
+  const rule = (hostname: string, path?: string) => ({ hostname, ...(path && { path }), service: "http_status:200" });
+  const shadowed = (...rules: readonly ReturnType<typeof rule>[]) => {
+    const { rules: parsed } = parseIngress({ ingress: [...rules, { service: "http_status:404" }] });
+    if (parsed === undefined) throw new Error("These rules cannot be read");
+    return shadowedRules(parsed).map(({ rule: index, by }) => `${index} by ${by}`);
+  };
+  expect(shadowed(rule("a.example"), rule("A.example"))).toEqual(["1 by 0"]);
+  expect(shadowed(rule("*.example"), rule("b.a.example", "^/x"), rule("*.a.example"))).toEqual(["1 by 0", "2 by 0"]);
+  expect(shadowed(rule("a.example", "^/api"), rule("a.example", "^/api/v2"), rule("a.example"))).toEqual(["1 by 0"]);
+  expect(shadowed(rule("a.example", "^/api"), rule("a.example", "/api"))).toEqual([]);
+  expect(shadowed(rule("b.a.example"), rule("*.a.example"), rule("a.example"))).toEqual([]);
+  expect(shadowed(rule("a.example", "^/(a|b)"), rule("a.example", "^/a"))).toEqual([]);
+});
+
+describe("origins", () => {
+  const spec = { kind: "http", host: "app", port: 80 } as const;
+  const probed = (over: Partial<OriginProbe>, settings = {}): string => {
+    const end = { kind: "answered", status: 200, dateMs: undefined } as const;
+    const probe = { end, connectMs: 1, certificate: undefined, serverName: "", otherSchemeWorks: false, ...over };
+    return codes(checkOrigins([{ rule: 1, spec, settings: { ...DEFAULT_ORIGIN_SETTINGS, ...settings }, probe }]));
+  };
+
+  test("an answer is one, whatever it says, but for 5xx; 501 is about HEAD", () => {
+    const answer = (status: number) => probed({ end: { kind: "answered", status, dateMs: undefined } });
+    expect([200, 302, 401, 404, 501].map(answer)).toEqual(["", "", "", "", ""]);
+    expect([500, 503].map(answer)).toEqual(["C-515 warn", "C-515 warn"]);
+  });
+
+  test("no answer", () => {
+    expect(probed({ end: { kind: "unreachable", detail: "timed out" }, connectMs: undefined })).toBe("C-502 fail");
+    expect(probed({ end: { kind: "tls", detail: "handshake failure" } })).toBe("C-525 fail");
+  });
+
+  test("slow to connect, by itself and by connectTimeout", () => {
+    expect(probed({ connectMs: 150 })).toBe("");
+    expect(probed({ connectMs: 250 })).toBe("C-504 warn");
+    expect(probed({ connectMs: 150 }, { connectTimeout: 200 })).toBe("C-504 warn");
+    expect(probed({ connectMs: 3 }, { connectTimeout: 4 })).toBe("");
+  });
+
+  test("a certificate that has expired", () => {
+    expect(probed({ certificate: { ...CERTIFICATE, distrust: "expired" }, serverName: "app" })).toBe("C-523 fail");
+  });
+});

@@ -1,0 +1,152 @@
+import { expect, test } from "bun:test";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { z } from "zod";
+import type { TunnelId } from "../../../../src/core/ids.ts";
+import { toHar } from "../../../../src/edge/inspect/har.ts";
+import { MAX_BODY_BYTES, type Recording, Recordings } from "../../../../src/edge/inspect/recording.ts";
+
+/** HTTP Archive 1.2, with its own fields only, and those of ours that begin with `_` as it asks. */
+const own = (key: string): boolean => key.startsWith("_");
+const strict = <T extends z.ZodRawShape>(shape: T) =>
+  z
+    .looseObject(shape)
+    .refine((value) => Object.keys(value).every((key) => key in shape || own(key)), "Fields that HAR does not have");
+const Pair = strict({ name: z.string(), value: z.string(), comment: z.string().optional() });
+const Head = {
+  httpVersion: z.string(),
+  cookies: z.array(Pair),
+  headers: z.array(Pair),
+  headersSize: z.number().int(),
+  bodySize: z.number().int(),
+};
+const HAR = strict({
+  log: strict({
+    version: z.literal("1.2"),
+    creator: strict({ name: z.string(), version: z.string() }),
+    entries: z.array(
+      strict({
+        startedDateTime: z.iso.datetime(),
+        time: z.number().min(0),
+        request: strict({
+          ...Head,
+          method: z.string(),
+          url: z.url(),
+          queryString: z.array(Pair),
+          postData: strict({
+            mimeType: z.string(),
+            params: z.array(Pair),
+            text: z.string(),
+            comment: z.string().optional(),
+          }).optional(),
+        }),
+        response: strict({
+          ...Head,
+          status: z.number().int(),
+          statusText: z.string(),
+          content: strict({
+            size: z.number().int(),
+            mimeType: z.string(),
+            text: z.string().optional(),
+            comment: z.string().optional(),
+          }),
+          redirectURL: z.string(),
+        }),
+        cache: strict({}),
+        timings: strict({ send: z.number().min(0), wait: z.number().min(0), receive: z.number().min(0) }),
+      }).refine(({ time, timings: { send, wait, receive } }) => Math.abs(time - send - wait - receive) < 0.01),
+    ),
+  }),
+});
+
+const TUNNEL = "2f1c7a80-5d0e-4f5c-9d55-0c7a6c2f4b11" as TunnelId;
+
+function record(recordings: Recordings, method: string, path: string, headers: readonly string[] = []): Recording {
+  const head = ["X-Forwarded-Proto", "https", ...headers];
+  const request = {
+    kind: "http",
+    method,
+    authority: "app.example.test",
+    path,
+    headers: head,
+    bodyless: false,
+  } as const;
+  return recordings.begin(TUNNEL, request, 1_700_000_000_000, undefined);
+}
+
+test("what is saved is HAR 1.2, with secrets hidden", () => {
+  const recordings = new Recordings(10);
+  const form = record(recordings, "POST", "/login?next=%2Fhome&token=hunter2", [
+    ...["Cookie", "sid=hunter2; theme=dark", "Content-Type", "application/x-www-form-urlencoded"],
+  ]);
+  form.requestBody.add(Buffer.from("user=ann&password=hunter2"));
+  form.status = 302;
+  form.headers = ["Location", "/home?code=hunter2", "Set-Cookie", "sid=hunter2; HttpOnly"];
+  form.firstByteMs = 3.25;
+  form.durationMs = 4.5;
+  const packed = record(recordings, "GET", "/");
+  packed.status = 200;
+  packed.headers = ["Content-Type", "application/json", "Content-Encoding", "gzip"];
+  packed.body.add(gzipSync('{"greeting":"hello","secret":"hunter2"}'));
+  packed.durationMs = 1;
+  const binary = record(recordings, "GET", "/logo.png");
+  binary.headers = ["Content-Type", "image/png"];
+  binary.body.add(Uint8Array.of(0x89, 0x50, 0, 1, 2));
+  record(recordings, "GET", "/running");
+  const failed = record(recordings, "PUT", "/failed");
+  failed.requestBody.add(Uint8Array.of(0xff, 0xfe));
+  failed.error = "Nobody answers";
+  failed.durationMs = 2;
+
+  const har = HAR.parse(JSON.parse(JSON.stringify(toHar(recordings.newestFirst))));
+  expect(JSON.stringify(har)).not.toContain("hunter2");
+  const { entries } = har.log;
+  expect(entries.map(({ request }) => request.url)).toEqual([
+    "https://app.example.test/login?next=%2Fhome&token=REDACTED",
+    ...["/", "/logo.png", "/running", "/failed"].map((path) => `https://app.example.test${path}`),
+  ]);
+  expect(entries[0]).toMatchObject({
+    time: 4.5,
+    timings: { send: 0, wait: 3.25, receive: 1.25 },
+    request: {
+      queryString: [
+        { name: "next", value: "/home" },
+        { name: "token", value: "REDACTED" },
+      ],
+      postData: { text: "user=ann&password=REDACTED", params: [{ name: "user", value: "ann" }, { name: "password" }] },
+      cookies: [
+        { name: "sid", value: "REDACTED" },
+        { name: "theme", value: "REDACTED" },
+      ],
+    },
+    response: { status: 302, statusText: "Found", redirectURL: "/home?code=REDACTED", cookies: [{ name: "sid" }] },
+  });
+  expect(JSON.parse(entries[1]?.response.content.text ?? "")).toEqual({ greeting: "hello", secret: "REDACTED" });
+});
+
+test("bodies are kept up to a limit, and the newest requests", () => {
+  const recordings = new Recordings(2);
+  const first = record(recordings, "GET", "/1");
+  const chunk = new Uint8Array(40_000).fill(0x61);
+  first.requestBody.add(chunk);
+  first.requestBody.add(chunk);
+  chunk.fill(0x62);
+  expect([first.requestBody.total, first.requestBody.bytes.length, first.requestBody.cut]).toEqual([
+    80_000,
+    MAX_BODY_BYTES,
+    true,
+  ]);
+  expect(first.requestBody.bytes.every((byte) => byte === 0x61)).toBe(true);
+  record(recordings, "GET", "/2");
+  record(recordings, "GET", "/3");
+  expect(recordings.newestFirst.map(({ request }) => request.path)).toEqual(["/3", "/2"]);
+  expect([recordings.seen, recordings.get(first.id)]).toEqual([3, undefined]);
+});
+
+test("a body that unpacks to far more is not unpacked", () => {
+  const recordings = new Recordings(1);
+  const bomb = record(recordings, "GET", "/");
+  bomb.headers = ["Content-Type", "text/plain", "Content-Encoding", "br"];
+  bomb.body.add(brotliCompressSync(Buffer.alloc(8 * 1024 * 1024)));
+  const text = JSON.stringify(toHar([bomb]));
+  expect(text.length).toBeLessThan(300_000);
+});
