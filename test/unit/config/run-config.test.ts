@@ -487,10 +487,10 @@ describe("updates while it runs", () => {
 
   test("may be set in the file; a password in the address is not shown", () => {
     const file =
-      "autoupdate-from: https://me:secret@example.com/r\nautoupdate-freq: 6h\nautoupdate-window: sat 02:00-03:00\n";
+      "autoupdate-from: https://me:hunter2@example.com/r\nautoupdate-freq: 6h\nautoupdate-window: sat 02:00-03:00\n";
     const config = configOf({ flags: [...(ready().flags ?? []), "config=/c.yml"], files: { "/c.yml": file } });
     expect(config.autoUpdate).toMatchObject({ everyMs: 21_600_000, window: "sat 02:00-03:00" });
-    expect(JSON.stringify(config.settings)).not.toContain("secret");
+    expect(JSON.stringify(config.settings)).not.toContain("hunter2");
   });
 
   test("that are more often than never are refused", () => {
@@ -501,7 +501,7 @@ describe("updates while it runs", () => {
 test("settings are listed with their source; credentials are not among the texts", () => {
   const { settings } = configOf({ ...ready("metrics=:9"), env: { TUNNEL_RETRIES: "3" } });
   expect(settings).toContainEqual({ name: "retries", value: "3", source: "env" });
-  expect(settings).toContainEqual({ name: "token", value: "*****", source: "flag" });
+  expect(settings).toContainEqual({ name: "token", value: "*****", source: "flag", secret: true });
   expect(JSON.stringify(settings)).not.toContain(OWN_TOKEN);
 });
 

@@ -117,7 +117,7 @@ test("values are shown with their source, secrets masked", () => {
     { name: "time", value: "1m30s", source: "env" },
     { name: "on", value: "true", source: "file" },
     { name: "many", value: "a,b", source: "flag" },
-    { name: "token", value: "*****", source: "flag" },
+    { name: "token", value: "*****", source: "flag", secret: true },
   ]);
   expect(values.shown({ defaults: true })).toContainEqual({ name: "text", value: "d", source: "default" });
 });
