@@ -1,9 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { loadConfigFile } from "../config/file.ts";
-import { buildRunConfig, type Protocol, type RunConfig } from "../config/run-config.ts";
+import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
 import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
-import { cloudflareAuthorities } from "../connector/cloudflare-authorities.ts";
 import { startConnector } from "../connector/connector.ts";
 import { createSystemDns } from "../connector/discovery/dns.ts";
 import { createFindAddresses, maxConnections } from "../connector/edges.ts";
@@ -16,18 +15,15 @@ import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/plan.ts";
-import { TRANSPORTS } from "../transport/index.ts";
-import type { Transport } from "../transport/port.ts";
 import { type Context, EXIT } from "./command.ts";
+import { wayToEdge } from "./edge-way.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { findTunnel, withApi } from "./management.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
+import { startPrechecks } from "./run-prechecks.ts";
 import { startNotifier } from "./service-notify.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 import { TunnelSuccession } from "./tunnel-succession.ts";
-
-/** Stands for Cloudflare's edge where only the choice of a proxy depends on it. */
-const CLOUDFLARE_EDGE = { host: "region1.v2.argotunnel.com", port: 7844 } as const;
 
 /** `culvert tunnel run`: serves a tunnel until it is told to stop. */
 export async function run(context: Context): Promise<number> {
@@ -105,11 +101,8 @@ async function serve(
     log.info(`Settings: map[${config.settings.map(({ name, value }) => `${name}:${value}`).join(" ")}]`);
   }
   log.info(`Generated Connector ID: ${connectorId}`);
-  const { bindAddress, edge } = config;
-  const ca = config.ca ?? (edge.kind === "cloudflare" ? cloudflareAuthorities() : undefined);
-  const reached = edge.kind === "static" ? edge.edges : [CLOUDFLARE_EDGE];
-  const proxy = reached.map(config.proxyFor).find((found) => found !== undefined);
-  const transports = chooseTransports(config.protocol, proxy !== undefined);
+  const { edge } = config;
+  const { isProxied, proxy, target, transports } = wayToEdge(config);
   if (transports === undefined) {
     context.note("culvert: QUIC cannot go through a proxy: use --protocol http2, or auto");
     return EXIT.usage;
@@ -119,7 +112,6 @@ async function serve(
     const skipped = config.protocol === "auto" ? "; QUIC is skipped, since it cannot go through one" : "";
     log.info(`Connecting to the edge through ${proxy.kind} proxy ${proxy.host}:${proxy.port}${skipped}`);
   }
-  const isProxied = (address: { host: string; port: number }): boolean => config.proxyFor(address) !== undefined;
   const findAddresses = createFindAddresses(edge, {
     clock: systemClock,
     random: systemRandom,
@@ -134,13 +126,7 @@ async function serve(
       identity: { accountTag: config.accountTag, tunnelId: config.tunnelId, tunnelSecret: config.tunnelSecret },
       connectorId,
       findAddresses,
-      target: ({ host, port }) => ({
-        host,
-        port,
-        ca,
-        proxy: config.proxyFor({ host, port }),
-        localAddress: bindAddress,
-      }),
+      target,
       transports,
       routes,
       maxActiveFlows: config.maxActiveFlows,
@@ -163,6 +149,7 @@ async function serve(
     },
     { clock: systemClock, random: systemRandom, log, transportLog },
   );
+  if (config.prechecks && !isBridge) startPrechecks(config, log, context.stop);
   const deps = { connector: starting, clock: systemClock, log, setLogLevel, onReload: () => notifier.reloading() };
   const stopReloading = reloadOnChange(context, config, deps);
   let end: SlotEnd | undefined;
@@ -187,14 +174,6 @@ async function serve(
   if (end === undefined) return EXIT.ok;
   context.note(`culvert: ${explain(end)}`);
   return EXIT.failed;
-}
-
-/** Undefined when what was asked for cannot go through a proxy. */
-function chooseTransports(protocol: Protocol, proxied: boolean): readonly [Transport, ...Transport[]] | undefined {
-  const [first, ...others] = TRANSPORTS.filter(
-    ({ name, takesProxy }) => (protocol === "auto" || protocol === name) && (takesProxy || !proxied),
-  );
-  return first === undefined ? undefined : [first, ...others];
 }
 
 function writePid(path: string, log: Logger): void {

@@ -6,7 +6,6 @@ type Row = readonly [name: string, type: Flag["type"], rest?: Partial<Flag>];
 /** cloudflared takes these and does nothing, or nothing that this program has. */
 const NEVER: readonly Row[] = [
   ["is-autoupdated", "bool"],
-  ["no-prechecks", "bool", { env: ["TUNNEL_NO_PRECHECKS"] }],
   ["write-stream-timeout", "duration", { env: ["TUNNEL_STREAM_WRITE_TIMEOUT"] }],
   ["quic-disable-pmtu-discovery", "bool", { env: ["TUNNEL_DISABLE_QUIC_PMTU"] }],
   ["quic-connection-level-flow-control-limit", "int", { env: ["TUNNEL_QUIC_CONN_LEVEL_FLOW_CONTROL_LIMIT"] }],

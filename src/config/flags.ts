@@ -78,6 +78,13 @@ export const TUNNEL_FLAGS = [
     help: "What metrics ask for; /ready and /healthcheck stay open",
   },
   {
+    name: "no-prechecks",
+    env: ["TUNNEL_NO_PRECHECKS"],
+    type: "bool",
+    file: true,
+    help: "Do not look at the start what gets through to the edge",
+  },
+  {
     name: "loglevel",
     env: ["TUNNEL_LOGLEVEL"],
     type: "string",

@@ -79,6 +79,8 @@ export interface RunConfig {
   readonly logFile: LogFileTarget | undefined;
   /** One line for each request. */
   readonly accessLog: boolean;
+  /** Look at the start what gets through to the edge. */
+  readonly prechecks: boolean;
   readonly pidFile: string | undefined;
   /** What the connector itself answers through the tunnel; undefined = nothing. */
   readonly management:
@@ -221,6 +223,7 @@ class Builder {
       logFormat: this.#choice("output", ["default", "json"] as const),
       logFile: this.#logFile(),
       accessLog: values.bool("log-requests"),
+      prechecks: !values.bool("no-prechecks"),
       pidFile: pidFile === undefined ? undefined : expandHome(this.#host, pidFile),
       management: this.#management(identity.managementKey),
       tags: this.#tags(),
