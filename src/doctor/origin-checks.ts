@@ -5,9 +5,8 @@ import type { SeenCertificate } from "../net/sockets.ts";
 import { type CheckResult, type Finding, finding, judged, skipped } from "./finding.ts";
 import { type OriginProbe, type OriginProbeOptions, originAddress, probeOrigin } from "./origin-probe.ts";
 
-/** Services that are tried, and how many at once. */
+/** Services that are tried, all at once: one that hangs must not hold up the next. */
 const MAX_ORIGINS = 64;
-const AT_ONCE = 16;
 /** A connection on the way to an origin that takes this long is felt, in ms. */
 const SLOW_MS = 200;
 /** Connecting that takes more than this part of `connectTimeout` will fail one day. */
@@ -33,15 +32,12 @@ export async function probeOrigins(rules: IngressRules, options: OriginProbeOpti
     }
   }
   const waiting = [...wanted.values()].slice(0, MAX_ORIGINS);
-  const probed: ProbedOrigin[] = [];
-  const work = async (): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const { rule, of, spec } = next;
-      probed.push({ rule, spec, settings: of.settings, probe: await probeOrigin(spec, of, options) });
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return probed.sort((a, b) => a.rule - b.rule);
+  return await Promise.all(
+    waiting.map(async ({ rule, of, spec }) => ({
+      ...{ rule, spec, settings: of.settings },
+      probe: await probeOrigin(spec, of, options),
+    })),
+  );
 }
 
 export function checkOrigins(probed: readonly ProbedOrigin[]): CheckResult {

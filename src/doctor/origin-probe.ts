@@ -39,6 +39,7 @@ export interface OriginProbe {
 export interface OriginProbeOptions {
   readonly clock: Clock;
   readonly readFile: (path: string) => string;
+  /** Bound on one attempt, connecting and answering together, in ms; there are two at most. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
@@ -119,7 +120,8 @@ class Attempt {
       };
       const connection = await dial(this.#address, { timeoutMs, signal, onConnected, ...(tls && { tls }) });
       connectMs ??= clock.nowMs() - startMs;
-      return { end: await this.#ask(connection), ...seen() };
+      const leftMs = Math.max(1, this.#options.timeoutMs - (clock.nowMs() - startMs));
+      return { end: await this.#ask(connection, leftMs), ...seen() };
     } catch (error) {
       return { end: this.#endOf(error, connectMs !== undefined), ...seen() };
     }
@@ -141,7 +143,7 @@ class Attempt {
   }
 
   /** A HEAD request, or the first words of HTTP/2, or nothing where another protocol is spoken. */
-  #ask(connection: Connection): Promise<OriginEnd> {
+  #ask(connection: Connection, timeoutMs: number): Promise<OriginEnd> {
     const { kind } = this.#spec;
     const { hostname, settings } = this.#rule;
     const http2 = kind === "h2c" || settings.http2Origin === "h2c" || connection.alpn === "h2";
@@ -155,7 +157,10 @@ class Attempt {
     const own = "path" in this.#address ? "localhost" : this.#address.host;
     const host = settings.httpHostHeader !== "" ? settings.httpHostHeader : wildcard ? own : hostname;
     const request = `HEAD / HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: culvert-doctor\r\nConnection: close\r\n\r\n`;
-    return readHead(connection, http2 ? H2_PREFACE : new TextEncoder().encode(request), http2, this.#options);
+    return readHead(connection, http2 ? H2_PREFACE : new TextEncoder().encode(request), http2, {
+      ...this.#options,
+      timeoutMs,
+    });
   }
 
   #endOf(error: unknown, connected: boolean): OriginEnd {
