@@ -94,16 +94,23 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** A Debian of its own with a network that leads nowhere: `await using machine = await BootedMachine.boot("systemd")`. */
+interface MachineOptions {
+  /** Network namespace to live in, as a path; it stays over reboots. @default one of its own that leads nowhere */
+  readonly network?: string;
+}
+
+/** A Debian of its own: `await using machine = await BootedMachine.boot("systemd")`. */
 export class BootedMachine implements AsyncDisposable {
   readonly init: MachineInit;
   readonly root: string;
   readonly #dir: ReturnType<typeof makeTempDir>;
+  readonly #network: string | undefined;
   #spawned: OwnedProcess;
   #leader = 0;
 
-  private constructor(init: MachineInit, dir: ReturnType<typeof makeTempDir>) {
+  private constructor(init: MachineInit, dir: ReturnType<typeof makeTempDir>, { network }: MachineOptions) {
     this.init = init;
+    this.#network = network;
     this.#dir = dir;
     this.root = join(dir.path, "root");
     for (const name of ["root", "upper", "work"]) mkdirSync(join(dir.path, name));
@@ -113,8 +120,12 @@ export class BootedMachine implements AsyncDisposable {
   }
 
   /** Boots it with these files in it: host path by path inside, all executable. */
-  static async boot(init: MachineInit, files: Readonly<Record<string, string>> = {}): Promise<BootedMachine> {
-    const machine = new BootedMachine(init, makeTempDir());
+  static async boot(
+    init: MachineInit,
+    files: Readonly<Record<string, string>> = {},
+    options: MachineOptions = {},
+  ): Promise<BootedMachine> {
+    const machine = new BootedMachine(init, makeTempDir(), options);
     try {
       for (const [inside, outside] of Object.entries(files)) copyFileSync(outside, join(machine.root, inside));
       await machine.#awaitBoot();
@@ -186,8 +197,9 @@ export class BootedMachine implements AsyncDisposable {
   #spawn(): OwnedProcess {
     return startProcess([
       ...["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=read-only"],
-      // Its own network: nothing in it can reach, or be reached from, anywhere else.
-      ...["--private-network", `--machine=culvert-test-${process.pid}`, `--directory=${this.root}`],
+      // A network of its own: nothing in it can reach, or be reached from, the machine around it.
+      this.#network === undefined ? "--private-network" : `--network-namespace-path=${this.#network}`,
+      ...[`--machine=culvert-test-${process.pid}`, `--directory=${this.root}`],
     ]);
   }
 
