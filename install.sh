@@ -1181,11 +1181,20 @@ uninstall() {
   take_lock
   rm -f "$target" 2>"$work/error" || cannot_write
   remove_leftovers
+  if [ "$purge" = yes ]; then remove_empty; fi
   say "removed $target"
 }
 
 remove_leftovers() {
   rm -f "$target.previous" "$target.previous.tmp" "$dir"/.culvert.????????????????.new "$dir"/.culvert.[0-9]*.new
+}
+
+# Folders of an account that had none before; what is not empty stays.
+remove_empty() {
+  [ "$dir" = "${HOME:-}/.local/bin" ] || return 0
+  rm -f "$lock"
+  lock=
+  rmdir "$dir" "$HOME/.local" 2>/dev/null || true
 }
 
 uninstall_services() {

@@ -240,8 +240,14 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
   });
   const notifier = await startNotifier(context.host.env, log);
   stack.defer(() => notifier.close());
+  const reload = (): void => {
+    const done = notifier.reloading();
+    edge.reload();
+    done();
+  };
+  // Before anybody is told that it is ready: where nobody listens, the signal ends the process.
+  stack.defer(context.onHangup?.(reload) ?? (() => {}));
   notifier.ready(`Visitors on ${edge.publicAddress}, connectors on ${edge.tunnelAddress}`);
-  stack.defer(context.onHangup?.(() => edge.reload()) ?? (() => {}));
   await stopped(context);
   notifier.stopping();
   log.info(`Initiating graceful shutdown due to signal ${String(context.stop.reason)} ...`);

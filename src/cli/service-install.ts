@@ -1,9 +1,10 @@
-import { readFileSync, readlinkSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { applySteps } from "../service/apply.ts";
 import { describeStep, type Step } from "../service/steps.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { SERVICE_EDGE_FLAGS, SERVICE_INSTALL_FLAGS } from "./service-flags.ts";
+import { canHandOver, handOver, runsOurs } from "./service-hand-over.ts";
 import { type Found, type Identity, identityOfConfig, identityOfToken, read } from "./service-identity.ts";
 import { findCloudflared, type Takeover } from "./service-migrate.ts";
 import { planConnector, planEdge } from "./service-plan.ts";
@@ -122,9 +123,18 @@ async function install(
   if (unknown !== undefined) return reportFailure(context, [unknown], { usage: false, command: COMMAND });
   const changed = await applySteps(steps, machine);
   const before = await stateOf(target);
-  const same = changed.size === 0 && before.active === "running" && runsOurs(before.pid, spec.program);
+  const current = runsOurs(before.pid, spec.program);
+  const same = changed.size === 0 && before.active === "running" && current;
   if (same) context.print(`${unit} is installed and running: nothing to do`);
-  else await applySteps(init.restart(spec), machine);
+  else if (changed.size === 0 && !current && canHandOver(target, before)) {
+    // Nothing but the program is new. A restart would let new requests wait for the end of those that run.
+    context.print(`${unit} runs another version of the program, which makes way for this one`);
+    if (!(await handOver(target, before.pid, context.stop))) {
+      context.note(`culvert: ${unit} still runs the version before: this one did not take over`);
+      context.note("See 'culvert service logs'. 'culvert service restart' ends that version all the same.");
+      return EXIT.failed;
+    }
+  } else await applySteps(init.restart(spec), machine);
   const up = await awaitState(target, START_DEADLINE_MS, context.stop, ({ active }) => active !== "starting");
   if (up.active !== "running") {
     context.note(`culvert: ${unit} does not run${up.detail === undefined ? "" : ` (${up.detail})`}`);
@@ -165,14 +175,4 @@ async function lingerNotes({ spec, init, machine }: Target): Promise<readonly st
   return [
     `It ends with this account's last session and does not start with the machine. For that, as root: loginctl enable-linger ${uid}`,
   ];
-}
-
-/** False when the process runs a program that is not the one that is installed now: an older version, say. */
-function runsOurs(pid: number | undefined, [program = ""]: readonly string[]): boolean {
-  if (pid === undefined || process.platform !== "linux") return true;
-  try {
-    return readlinkSync(`/proc/${pid}/exe`) === program;
-  } catch {
-    return true;
-  }
 }

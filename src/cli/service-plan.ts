@@ -97,15 +97,17 @@ export function planUninstall(
   options: { readonly purge: boolean; readonly others: readonly string[] },
 ): readonly Step[] {
   const owned =
-    spec.role === "edge" ? [layout.envFile, ...stateDirs(init, layout)] : [layout.tokenFile, layout.configFile];
+    spec.role === "edge" ? [layout.envFile, ...stateDirs(init, spec, layout)] : [layout.tokenFile, layout.configFile];
   const remove = (paths: readonly string[]): readonly Step[] =>
     paths.map((path) => ({ kind: "remove", path }) as const);
   const ownRunDir = init.kind !== "systemd";
+  // An account may have had none before.
+  const shared = spec.scope.kind === "user" && init.family === "linux" ? [`${spec.scope.home}/.config`] : [];
   return [
     ...init.uninstall(spec, options),
     ...(options.purge ? remove(owned) : []),
     // From the inside out: on some systems one of them is inside another.
-    ...[...(options.purge ? layout.dirs : []), ...(ownRunDir ? [layout.runDir] : [])]
+    ...[...(options.purge ? [...shared, ...layout.dirs] : []), ...(ownRunDir ? [layout.runDir] : [])]
       .toReversed()
       .map((path) => ({ kind: "remove-empty", path }) as const),
   ];
@@ -118,9 +120,9 @@ export function keptFiles({ spec, layout, host }: Omit<Place, "init">): readonly
 }
 
 /** A dynamic account's state is in a folder that only root enters, with a link to it. */
-function stateDirs(init: InitSystem, { stateDir }: Layout): readonly string[] {
+function stateDirs(init: InitSystem, { scope }: ServiceSpec, { stateDir }: Layout): readonly string[] {
   const name = stateDir.slice(stateDir.lastIndexOf("/") + 1);
-  return init.kind === "systemd" ? [stateDir, `/var/lib/private/${name}`] : [stateDir];
+  return init.kind === "systemd" && scope.kind === "system" ? [stateDir, `/var/lib/private/${name}`] : [stateDir];
 }
 
 const EDGE_ENV: readonly string[] = [

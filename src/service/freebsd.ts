@@ -75,13 +75,19 @@ command=/usr/sbin/daemon
 procname=/usr/sbin/daemon
 command_args="-f -R 5 -P $pidfile -p $child_pidfile -u ${user} -o ${paths.logFile} -t ${paths.id} -- ${words.map(quoteWord).join(" ")}"
 start_precmd=${name}_prestart
-${edge ? "" : `extra_commands=reload\nreload_cmd=${name}_reload\n`}
+extra_commands=reload
+reload_cmd=${name}_reload
+
 ${name}_prestart() {
   install -d -o ${user} -m 0755 ${paths.runDir}
   rm -f ${paths.connectedFile}
   unset BUN_BE_BUN BUN_OPTIONS
 }
-${edge ? "" : `\n${name}_reload() {\n  kill -HUP "$(cat "$child_pidfile")"\n}\n`}
+
+${name}_reload() {
+  kill -HUP "$(cat "$child_pidfile")"
+}
+
 run_rc_command "$1"
 `;
 }

@@ -61,7 +61,8 @@ export function renderOpenrc(spec: ServiceSpec): string {
     `retry=SIGTERM/${STOP_SECONDS}/SIGKILL/5`,
     `output_log=${paths.logFile}`,
     `error_log=${paths.logFile}`,
-    ...(spec.role === "edge" ? ["", ...exportFile(paths.envFile)] : ["extra_started_commands=reload"]),
+    "extra_started_commands=reload",
+    ...(spec.role === "edge" ? ["", ...exportFile(paths.envFile)] : []),
     "",
     "depend() {",
     // `use`, not `need`: it connects when it can, and starts where there is no such service.
@@ -74,16 +75,12 @@ export function renderOpenrc(spec: ServiceSpec): string {
     `  checkpath -f -m 0640 -o ${user} ${paths.logFile}`,
     `  rm -f ${paths.connectedFile}`,
     "}",
-    ...(spec.role === "edge"
-      ? []
-      : [
-          "",
-          "reload() {",
-          '  ebegin "Reloading $RC_SVCNAME"',
-          '  supervise-daemon "$RC_SVCNAME" --signal HUP --pidfile "$pidfile"',
-          "  eend $?",
-          "}",
-        ]),
+    "",
+    "reload() {",
+    '  ebegin "Reloading $RC_SVCNAME"',
+    '  supervise-daemon "$RC_SVCNAME" --signal HUP --pidfile "$pidfile"',
+    "  eend $?",
+    "}",
   ].join("\n")}\n`;
 }
 

@@ -101,7 +101,8 @@ export function createSystemd(version: number): InitSystem {
         { kind: "remove", path: `${unitsDir(spec)}/${wants}/${unit}` },
         { kind: "remove", path: `${unitsDir(spec)}/${unit}.d` },
         ...(shared ? [] : [{ kind: "remove", path: unitPath(spec) } as const]),
-        systemctl(spec, "daemon-reload"),
+        ...emptied(spec).map((path) => ({ kind: "remove-empty", path }) as const),
+        spec.scope.kind === "system" ? systemctl(spec, "daemon-reload") : forgetUnits,
         { ...systemctl(spec, "reset-failed", unit), mayFail: true },
         ...(spec.scope.kind === "user"
           ? [
@@ -161,7 +162,7 @@ export function renderUnit(spec: ServiceSpec, version: number): string {
     "Type=notify",
     "NotifyAccess=main",
     `ExecStart=${exec}`,
-    ...(spec.role === "connector" ? ["ExecReload=/bin/kill -HUP $MAINPID"] : []),
+    "ExecReload=/bin/kill -HUP $MAINPID",
     ...(spec.role === "edge" ? [`EnvironmentFile=-${layout.envFile}`] : []),
     ...(credentials ? [`LoadCredential=token:${literal(quoteExec(layout.tokenFile))}`] : []),
     // The runtime takes orders from these.
@@ -250,6 +251,13 @@ function lingerScript(spec: ServiceSpec): string {
   ].join("\n");
 }
 
+/** Once nothing keeps an account's systemd, as after the uninstallation of its last service, it has no units to forget. */
+const forgetUnits: Step = {
+  kind: "run",
+  what: "have this account's systemd forget what is removed, if it runs",
+  argv: ["sh", "-c", 'systemctl --user daemon-reload || ! systemctl is-active --quiet "user@$(id -u).service"'],
+};
+
 /** Of the last service here, and only where it was off before. */
 function unlingerScript(spec: ServiceSpec): string {
   const marker = quoteWord(lingerMarker(spec));
@@ -274,6 +282,13 @@ function unitName({ role, name }: ServiceSpec): string {
 
 function unitsDir({ scope }: ServiceSpec): string {
   return scope.kind === "system" ? SYSTEM_UNITS : `${scope.home}/.config/systemd/user`;
+}
+
+/** Folders that an account may have had no use for before, the innermost first. */
+function emptied({ scope }: ServiceSpec): readonly string[] {
+  if (scope.kind === "system") return [];
+  const own = `${scope.home}/.config/systemd`;
+  return [`${own}/user/default.target.wants`, `${own}/user`, own];
 }
 
 function unitPath(spec: ServiceSpec): string {

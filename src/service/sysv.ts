@@ -162,7 +162,8 @@ case \${1:-} in
   start) start ;;
   stop) stop ;;
   restart | force-reload) stop && start ;;
-${edge ? "" : '  reload) running && kill -HUP "$pid" ;;\n'}  status)
+  reload) running && kill -HUP "$pid" ;;
+  status)
     if running; then
       echo "$name is running, process $pid"
     else
@@ -172,7 +173,7 @@ ${edge ? "" : '  reload) running && kill -HUP "$pid" ;;\n'}  status)
     ;;
   supervise) supervise ;;
   *)
-    echo "usage: $0 start|stop|restart|${edge ? "" : "reload|"}status" >&2
+    echo "usage: $0 start|stop|restart|reload|status" >&2
     exit 2
     ;;
 esac

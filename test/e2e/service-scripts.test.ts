@@ -120,6 +120,10 @@ for (const init of INITS) {
         await served("418");
         expect((await status()).pid).toBe(pid ?? 0);
         expect(await machine.ask(PROGRAM, "service", "logs", "--lines", "20")).toContain("Configuration reloaded");
+        const edgePid = await machine.ask("pgrep", "-n", "-u", "culvert-edge", "culvert");
+        await machine.ask("/etc/init.d/culvert-edge", "reload");
+        await served("418");
+        expect(await machine.ask("pgrep", "-n", "-u", "culvert-edge", "culvert")).toBe(edgePid);
         expect(await culvert("service", "restart")).toMatchObject({ code: 0, stdout: "culvert is running\n" });
         await connected(pid);
       }, 90_000);

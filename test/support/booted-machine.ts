@@ -24,8 +24,7 @@ const PACKAGES = {
 /** What takes the place of sysv-rc; the rest of such a machine is the same. */
 const OPENRC_PACKAGES = ["openrc", "libeinfo1", "librc1"] as const;
 const COMMANDS = ["systemd-nspawn", "debootstrap", "nsenter", "mount", "apt-get"] as const;
-/** Its own network: nothing in it can reach, or be reached from, anywhere else. */
-const CONFINED = ["--quiet", "--register=no", "--keep-unit", "--private-network"] as const;
+const CONFINED = ["--quiet", "--register=no", "--keep-unit"] as const;
 const BOOT_DEADLINE_MS = 60_000;
 /** Signal to PID 1 (systemd(1)); SIGRTMIN as nsenter's kill counts it. */
 const POWER_OFF = "RTMIN+4";
@@ -49,7 +48,13 @@ export function bootedMachineMissing(...inits: readonly MachineInit[]): string |
     // A download may fail once.
     for (let tries = 0; tries < 2 && !existsSync(ROOT_FS[init]); tries++) problem = makeRootFs(init);
     if (!existsSync(ROOT_FS[init])) return problem;
-    problem = attempt("systemd-nspawn", [...CONFINED, "--read-only", `--directory=${ROOT_FS[init]}`, "/bin/true"]);
+    problem = attempt("systemd-nspawn", [
+      ...CONFINED,
+      "--private-network",
+      "--read-only",
+      `--directory=${ROOT_FS[init]}`,
+      "/bin/true",
+    ]);
     if (problem !== undefined) return problem;
   }
   return undefined;
@@ -100,16 +105,23 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** A Debian of its own with a network that leads nowhere: `await using machine = await BootedMachine.boot("systemd")`. */
+interface MachineOptions {
+  /** Network namespace to live in, as a path; it stays over reboots. @default one of its own that leads nowhere */
+  readonly network?: string;
+}
+
+/** A Debian of its own: `await using machine = await BootedMachine.boot("systemd")`. */
 export class BootedMachine implements AsyncDisposable {
   readonly init: MachineInit;
   readonly root: string;
   readonly #dir: ReturnType<typeof makeTempDir>;
+  readonly #network: string | undefined;
   #spawned: OwnedProcess;
   #leader = 0;
 
-  private constructor(init: MachineInit, dir: ReturnType<typeof makeTempDir>) {
+  private constructor(init: MachineInit, dir: ReturnType<typeof makeTempDir>, { network }: MachineOptions) {
     this.init = init;
+    this.#network = network;
     this.#dir = dir;
     this.root = join(dir.path, "root");
     for (const name of ["root", "upper", "work"]) mkdirSync(join(dir.path, name));
@@ -119,8 +131,12 @@ export class BootedMachine implements AsyncDisposable {
   }
 
   /** Boots it with these files in it: host path by path inside, all executable. */
-  static async boot(init: MachineInit, files: Readonly<Record<string, string>> = {}): Promise<BootedMachine> {
-    const machine = new BootedMachine(init, makeTempDir());
+  static async boot(
+    init: MachineInit,
+    files: Readonly<Record<string, string>> = {},
+    options: MachineOptions = {},
+  ): Promise<BootedMachine> {
+    const machine = new BootedMachine(init, makeTempDir(), options);
     try {
       for (const [inside, outside] of Object.entries(files)) copyFileSync(outside, join(machine.root, inside));
       await machine.#awaitBoot();
@@ -192,6 +208,8 @@ export class BootedMachine implements AsyncDisposable {
   #spawn(): OwnedProcess {
     return startProcess([
       ...["systemd-nspawn", "--boot", "--console=read-only", ...CONFINED],
+      // A network of its own: nothing in it can reach, or be reached from, the machine around it.
+      this.#network === undefined ? "--private-network" : `--network-namespace-path=${this.#network}`,
       ...[`--machine=culvert-test-${process.pid}`, `--directory=${this.root}`],
     ]);
   }

@@ -38,6 +38,11 @@ export class Namespaces implements Disposable {
     return ["ip", "netns", "exec", this.#name(short), ...argv];
   }
 
+  /** What stands for it in the file system. */
+  path(short: string): string {
+    return `/run/netns/${this.#name(short)}`;
+  }
+
   run(short: string, ...argv: readonly string[]): string {
     return command(...this.inside(short, argv));
   }

@@ -24,12 +24,13 @@ describe("OpenRC", () => {
     expect(renderOpenrc(TUNNEL)).toBe(OPENRC);
   });
 
-  test("an edge's may open ports below 1024, reads its settings, and knows no reload", () => {
+  test("an edge's may open ports below 1024, reads its settings, and can be asked to read again", () => {
     const script = renderOpenrc(EDGE);
     expect(script).toContain('capabilities="^cap_net_bind_service"');
     expect(script).toContain(". /etc/culvert/edge.env");
     expect(script).toContain("command_user=culvert-edge");
-    expect(script).not.toContain("reload");
+    expect(script).toContain("\nextra_started_commands=reload\n");
+    expect(script.slice(script.indexOf("reload() {"))).toBe(OPENRC.slice(OPENRC.indexOf("reload() {")));
   });
 
   test("an edge may open low ports, whatever this OpenRC was built with", () => {
@@ -89,6 +90,16 @@ describe("System V", () => {
     expect(renderSysv(TUNNEL)).toBe(SYSV);
   });
 
+  test("an edge's does the same, with the right to open ports below 1024 and its settings", () => {
+    const known = new Set(SYSV.replaceAll("culvert", "culvert-edge").split("\n"));
+    const own = renderSysv(EDGE)
+      .split("\n")
+      .filter((line) => !known.has(line));
+    expect(own.filter((line) => /reload|HUP/.test(line))).toEqual([]);
+    expect(renderSysv(EDGE)).toContain('\n  reload) running && kill -HUP "$pid" ;;\n');
+    expect(renderSysv(EDGE)).toContain("--ambient-caps=+net_bind_service");
+  });
+
   test.each(["sh", "bash", "busybox sh"])("%s reads it", (shell) => {
     using dir = makeTempDir();
     const [command = "", ...args] = shell.split(" ");
@@ -143,6 +154,12 @@ describe("launchd", () => {
 describe("FreeBSD", () => {
   test("a tunnel's script", () => {
     expect(renderFreebsd(TUNNEL)).toBe(FREEBSD);
+  });
+
+  test("an edge's can be asked to read again", () => {
+    const script = renderFreebsd(EDGE);
+    expect(script).toContain("\nextra_commands=reload\nreload_cmd=culvert_edge_reload\n");
+    expect(script).toContain('\nculvert_edge_reload() {\n  kill -HUP "$(cat "$child_pidfile")"\n}\n');
   });
 
   test("names of variables have no hyphens", () => {

@@ -72,6 +72,23 @@ test("an instance with an account of its own has a drop-in, and one without lose
   expect(shown({ ...TUNNEL, name: "web" })).toContain(`remove ${folder}`);
 });
 
+test("uninstalling a service of an account removes folders that are empty, and needs no systemd that still runs", () => {
+  const spec: ServiceSpec = { ...TUNNEL, scope: { kind: "user", home: "/home/ann" } };
+  const steps = createSystemd(VERSION).uninstall(spec, { others: [] });
+  const own = "/home/ann/.config/systemd";
+  expect(steps.flatMap((step) => (step.kind === "remove-empty" ? [step.path] : []))).toEqual([
+    `${own}/user/default.target.wants`,
+    `${own}/user`,
+    own,
+  ]);
+  expect(steps.map(describeStep).join("\n")).toContain(
+    "have this account's systemd forget what is removed, if it runs",
+  );
+  const system = createSystemd(VERSION).uninstall(TUNNEL, { others: [] });
+  expect(system.map(describeStep)).toContain("run systemctl daemon-reload");
+  expect(system.some(({ kind }) => kind === "remove-empty")).toBe(false);
+});
+
 test("uninstalling an instance leaves the template to the others", () => {
   const systemd = createSystemd(VERSION);
   const removed = (others: string[]): string[] =>
@@ -205,6 +222,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart=/usr/local/bin/culvert edge run --state-dir /var/lib/culvert-edge
+ExecReload=/bin/kill -HUP $MAINPID
 EnvironmentFile=-/etc/culvert/edge.env
 UnsetEnvironment=BUN_BE_BUN BUN_OPTIONS
 Restart=always
