@@ -14,7 +14,7 @@ const STATE = "/var/lib/culvert-edge";
 const HOST = "app.example.com";
 /** The issue's bound on `systemd-analyze security`. */
 const MAX_EXPOSURE = 1.5;
-const CLOUDFLARED = process.env["CLOUDFLARED_BIN"];
+const CLOUDFLARED = process.env["CLOUDFLARED_BIN"] || undefined;
 
 /** Programs for inside, run by the runtime that our own binary is. */
 const ORIGIN = `

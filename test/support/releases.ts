@@ -20,7 +20,7 @@ export function buildVersion(version: string, folder: string, trusts: MinisignSe
   const root = join(folder, `source-${version}`);
   mkdirSync(root, { recursive: true });
   cpSync(join(ROOT, "src"), join(root, "src"), { recursive: true });
-  for (const name of ["tsconfig.json", "install.sh"]) cpSync(join(ROOT, name), join(root, name));
+  for (const name of ["tsconfig.json", "install.sh", "install.ps1"]) cpSync(join(ROOT, name), join(root, name));
   const manifest: object = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   writeFileSync(join(root, "package.json"), JSON.stringify({ ...manifest, version }));
   symlinkSync(join(ROOT, "node_modules"), join(root, "node_modules"));
