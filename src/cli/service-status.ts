@@ -5,7 +5,7 @@ import type { ServiceState } from "../service/init.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError } from "./failure.ts";
 import { SERVICE_LOGS_FLAGS, SERVICE_RESTART_FLAGS, SERVICE_STATUS_FLAGS } from "./service-flags.ts";
-import { awaitState, findTarget, stateOf, type Target } from "./service-target.ts";
+import { awaitState, findTarget, installedProgram, stateOf, type Target } from "./service-target.ts";
 
 /** Exit codes of `status`, as init scripts have them (LSB 5.0, section 22.2). */
 const STATUS_EXIT = { running: 0, stopped: 3, unknown: 4 } as const;
@@ -16,7 +16,7 @@ export async function status(context: Context): Promise<number> {
   const target = await findTarget(context, SERVICE_STATUS_FLAGS, "culvert service status");
   if ("code" in target) return target.code;
   const state = await stateOf(target);
-  const shown = describeState(target, state);
+  const shown = describeState(target, state, await installedProgram(target));
   if (target.values.bool("json")) context.print(JSON.stringify(shown));
   else for (const line of lines(shown)) context.print(line);
   if (!state.installed) return STATUS_EXIT.unknown;
@@ -57,17 +57,20 @@ interface ShownState extends ServiceState {
   readonly scope: "system" | "user";
   /** Of the program that answers this. */
   readonly version: string;
+  /** What the installed service starts: the path of the program. */
+  readonly program?: string;
   /** The process runs another program than the one that is installed: a restart is due. */
   readonly outdated: boolean;
 }
 
-function describeState({ init, spec }: Target, state: ServiceState): ShownState {
+function describeState({ init, spec }: Target, state: ServiceState, program: string | undefined): ShownState {
   return {
     unit: init.unit(spec),
     init: init.kind,
     scope: spec.scope.kind,
     version: VERSION,
     ...state,
+    ...(program === undefined ? {} : { program }),
     outdated: isOutdated(state.pid),
   };
 }

@@ -109,6 +109,15 @@ export async function stateOf({ init, spec, layout, machine }: Target): Promise<
   return now.connected !== undefined ? now : { ...now, connected: hasConnected(layout, now.pid) };
 }
 
+/** The program that the installed service starts; undefined = there is none, or it is not for this account to know. */
+export async function installedProgram({ init: { program }, spec }: Target): Promise<string | undefined> {
+  try {
+    return "query" in program ? await program.query(spec) : program.read(readFileSync(program.file(spec), "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
 /** systemd hears from an edge that it serves; the others know no more than that there is a process. */
 async function answers({ stateDir }: Layout): Promise<boolean> {
   try {

@@ -28,6 +28,8 @@ export interface ScmState {
   readonly autoStart: boolean;
   /** 0 = it ended well or was never started. */
   readonly exitCode: number;
+  /** The whole command line; empty where it may not be read. */
+  readonly command: string;
 }
 
 export interface ScmService {
@@ -82,7 +84,7 @@ export const windowsScm = {
     const windows = await openWindows();
     return await withService(windows, name, { manager: CONNECT, service: QUERY }, (handle) => ({
       ...statusOf(windows, handle),
-      autoStart: startsByItself(windows, handle),
+      ...configOf(windows, handle),
     }));
   },
 
@@ -189,11 +191,22 @@ function statusOf({ advapi, kernel }: Windows, handle: WindowsHandle) {
   return { state: STATES[state] ?? "unknown", pid, exitCode: specific === 0 ? exit : specific };
 }
 
-/** QUERY_SERVICE_CONFIGW: the second number is the kind of start. */
-function startsByItself({ advapi }: Windows, handle: WindowsHandle): boolean {
+/** QUERY_SERVICE_CONFIGW: kind, start, error control, and where behind them in the same bytes the command line is. */
+function configOf({ advapi, ffi }: Windows, handle: WindowsHandle) {
   const config = new Uint32Array(2048);
   const needed = new Uint32Array(1);
-  return advapi.QueryServiceConfigW(handle, config, config.byteLength, needed) !== 0 && config[1] === AUTO_START;
+  if (advapi.QueryServiceConfigW(handle, config, config.byteLength, needed) === 0) {
+    return { autoStart: false, command: "" };
+  }
+  const bytes = new DataView(config.buffer);
+  const begin = Number(bytes.getBigUint64(16, true) - BigInt(ffi.ptr(config)));
+  let command = "";
+  for (let at = begin; at >= 0 && at + 2 <= bytes.byteLength; at += 2) {
+    const unit = bytes.getUint16(at, true);
+    if (unit === 0) break;
+    command += String.fromCharCode(unit);
+  }
+  return { autoStart: config[1] === AUTO_START, command };
 }
 
 function isNone(handle: WindowsHandle): boolean {

@@ -1,3 +1,5 @@
+import { plistWords, splitWords } from "./quote.ts";
+
 /** Where cloudflared's own `service install` puts things (surface: section 8). */
 export const CLOUDFLARED = {
   unit: "cloudflared.service",
@@ -46,39 +48,12 @@ export function readScript(text: string): CloudflaredCommand | undefined {
 
 /** Reads the property list that cloudflared writes. */
 export function readPlist(text: string): CloudflaredCommand | undefined {
-  const list = /<key>ProgramArguments<\/key>\s*<array>([\s\S]*?)<\/array>/.exec(text)?.[1];
-  if (list === undefined) return undefined;
-  const words = [...list.matchAll(/<string>([\s\S]*?)<\/string>/g)].map((match) =>
-    (match[1] ?? "").replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&"),
-  );
+  const words = plistWords(text);
+  if (words === undefined) return undefined;
   return { args: words.slice(1), env: {} };
 }
 
 function addVariable(env: Record<string, string>, word: string): void {
   const equals = word.indexOf("=");
   if (equals > 0) env[word.slice(0, equals)] = word.slice(equals + 1);
-}
-
-/** Words of a line with quotes and backslashes, as units and shells have them. */
-export function splitWords(line: string): readonly string[] {
-  const words: string[] = [];
-  let word: string | undefined;
-  let quote = "";
-  for (let i = 0; i < line.length; i++) {
-    const char = line[i] ?? "";
-    if (quote !== "") {
-      if (char === quote) quote = "";
-      else if (char === "\\" && quote === '"') word = `${word ?? ""}${line[++i] ?? ""}`;
-      else word = `${word ?? ""}${char}`;
-    } else if (char === '"' || char === "'") {
-      quote = char;
-      word ??= "";
-    } else if (char === "\\") word = `${word ?? ""}${line[++i] ?? ""}`;
-    else if (/\s/.test(char)) {
-      if (word !== undefined) words.push(word);
-      word = undefined;
-    } else word = `${word ?? ""}${char}`;
-  }
-  if (word !== undefined) words.push(word);
-  return words;
 }

@@ -1,7 +1,7 @@
 import type { InitSystem } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readScriptState } from "./openrc.ts";
-import { quoteWord } from "./quote.ts";
+import { quoteWord, splitWords } from "./quote.ts";
 import { accountOf, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail } from "./script-parts.ts";
 
@@ -43,6 +43,7 @@ export const freebsd: InitSystem = {
     ],
     read: ({ stdout }) => readScriptState(stdout),
   },
+  program: { file: scriptPath, read: programOfFreebsd },
   logs: (spec, options) => logTail(layout(spec).logFile, options),
 };
 
@@ -90,6 +91,12 @@ ${name}_reload() {
 
 run_rc_command "$1"
 `;
+}
+
+/** The program in a script's text: what daemon(8) starts. */
+function programOfFreebsd(text: string): string | undefined {
+  const line = /^command_args=".*? -- (.*)"$/m.exec(text)?.[1];
+  return line === undefined ? undefined : splitWords(line)[0];
 }
 
 /** rc.conf knows no hyphens in names. */

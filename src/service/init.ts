@@ -51,6 +51,10 @@ export interface InitSystem {
         read(outcome: Outcome, spec: ServiceSpec): ServiceState;
       }
     | { query(spec: ServiceSpec): Promise<ServiceState> };
+  /** What the installed service starts: the file that says it and how to read it, or a question of our own. */
+  readonly program:
+    | { file(spec: ServiceSpec): string; read(text: string): string | undefined }
+    | { query(spec: ServiceSpec): Promise<string | undefined> };
   /** A program that prints the log. */
   logs(spec: ServiceSpec, options: { readonly lines: number; readonly follow: boolean }): readonly string[];
 }

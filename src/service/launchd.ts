@@ -1,6 +1,6 @@
 import type { InitSystem, ServiceState } from "./init.ts";
 import { type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
-import { escapeXml } from "./quote.ts";
+import { escapeXml, plistWords } from "./quote.ts";
 import { logTail, STOP_SECONDS } from "./script-parts.ts";
 import type { Step } from "./steps.ts";
 
@@ -50,6 +50,7 @@ export function createLaunchd(uid: number): InitSystem {
       ask: (spec) => ["launchctl", "print", target(spec)],
       read: readState,
     },
+    program: { file: plistPath, read: programOfPlist },
     logs: (spec, options) => logTail(logOf(spec), options),
   };
 }
@@ -98,6 +99,12 @@ ${spec.scope.kind === "system" && spec.user !== undefined ? `	<key>UserName</key
 </dict>
 </plist>
 `;
+}
+
+/** The program in a property list's text; an edge's stands behind the shell, its script and the file that it reads. */
+function programOfPlist(text: string): string | undefined {
+  const words = plistWords(text);
+  return words?.[0] === "/bin/sh" ? words[4] : words?.[0];
 }
 
 /** launchd opens the log as the account it starts the program as, which may not write beside the logs of others. */

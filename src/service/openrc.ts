@@ -1,6 +1,6 @@
 import type { InitSystem, ServiceState } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
-import { quoteWord } from "./quote.ts";
+import { quoteWord, splitWords } from "./quote.ts";
 import { accountOf, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail, STOP_SECONDS } from "./script-parts.ts";
 
@@ -38,6 +38,7 @@ export const openrc: InitSystem = {
     ask: (spec) => ["sh", "-c", stateScript(spec)],
     read: ({ stdout }) => readScriptState(stdout),
   },
+  program: { file: scriptPath, read: programOfOpenrc },
   logs: (spec, options) => logTail(layout(spec).logFile, options),
 };
 
@@ -82,6 +83,12 @@ export function renderOpenrc(spec: ServiceSpec): string {
     "  eend $?",
     "}",
   ].join("\n")}\n`;
+}
+
+/** The program in a script's text; where another gives it rights, that is the other command. */
+function programOfOpenrc(text: string): string | undefined {
+  const line = /^ *command=(?!\$)(.*)$/m.exec(text)?.[1];
+  return line === undefined ? undefined : splitWords(line)[0];
 }
 
 function becomeUser(command: string, words: readonly string[], user: string): readonly string[] {

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import type { InitSystem, Outcome, ServiceState } from "./init.ts";
 import { describeService, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readStatus } from "./notify.ts";
-import { quoteExec, quoteWord } from "./quote.ts";
+import { quoteExec, quoteWord, splitWords } from "./quote.ts";
 import type { Step } from "./steps.ts";
 
 /** The account where the machine's systemd is too old to make one for each run. */
@@ -123,6 +123,7 @@ export function createSystemd(version: number): InitSystem {
       ask: (spec) => [...control(spec), "show", unitName(spec), `--property=${STATE_PROPERTIES.join(",")}`],
       read: readState,
     },
+    program: { file: unitPath, read: programOfUnit },
     logs: (spec, { lines, follow }) => [
       "journalctl",
       ...(spec.scope.kind === "user" ? ["--user"] : []),
@@ -185,6 +186,12 @@ export function renderUnit(spec: ServiceSpec, version: number): string {
     "[Install]",
     `WantedBy=${system ? "multi-user.target" : "default.target"}`,
   ].join("\n")}\n`;
+}
+
+/** The program in a unit's text. */
+function programOfUnit(text: string): string | undefined {
+  const line = /^ExecStart=(.*)$/m.exec(text)?.[1];
+  return line === undefined ? undefined : splitWords(line)[0]?.replaceAll("%%", "%").replaceAll("$$", "$");
 }
 
 /** Who it runs as, and in what sandbox. */

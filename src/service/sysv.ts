@@ -1,7 +1,7 @@
 import type { InitSystem } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readScriptState } from "./openrc.ts";
-import { quoteWord } from "./quote.ts";
+import { quoteWord, splitWords } from "./quote.ts";
 import { accountOf, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail, STOP_SECONDS } from "./script-parts.ts";
 
@@ -42,6 +42,7 @@ export const sysv: InitSystem = {
     ask: (spec) => ["sh", "-c", stateScript(spec)],
     read: ({ stdout }) => readScriptState(stdout),
   },
+  program: { file: scriptPath, read: programOfSysv },
   logs: (spec, options) => logTail(layout(spec).logFile, options),
 };
 
@@ -178,6 +179,12 @@ case \${1:-} in
     ;;
 esac
 `;
+}
+
+/** The program in a script's text. */
+function programOfSysv(text: string): string | undefined {
+  const line = /^ *become (.*)$/m.exec(text)?.[1];
+  return line === undefined ? undefined : splitWords(line)[0];
 }
 
 function enableScript(id: string): string {

@@ -118,6 +118,7 @@ export function createWindows(manager: ServiceManager): InitSystem {
       ];
     },
     state: { query: async (spec) => stateOf(await manager.query(layout(spec).id)) },
+    program: { query: async (spec) => programOfCommand((await manager.query(layout(spec).id))?.command ?? "") },
     logs: (spec, { lines, follow }) => {
       const path = layout(spec).logFile.replaceAll("'", "''");
       const command = `Get-Content -LiteralPath '${path}' -Tail ${lines}${follow ? " -Wait" : ""}`;
@@ -150,6 +151,12 @@ export function definition(spec: ServiceSpec): ScmService {
 export function quoteArgument(word: string): string {
   if (/^[\w\\:.=-]+$/.test(word)) return word;
   return `"${word.replace(/(\\*)"/g, '$1$1\\"').replace(/(\\+)$/, "$1$1")}"`;
+}
+
+/** The program in a command line, as CommandLineToArgvW reads its first word. */
+function programOfCommand(command: string): string | undefined {
+  const [, quoted, plain] = /^(?:"([^"]*)"|(\S+))/.exec(command) ?? [];
+  return quoted ?? plain;
 }
 
 function stateOf(found: ScmState | undefined): ServiceState {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { readPlist, readScript, readUnit, splitWords } from "../../../src/service/cloudflared.ts";
+import { readPlist, readScript, readUnit } from "../../../src/service/cloudflared.ts";
+import { splitWords } from "../../../src/service/quote.ts";
 
 describe("what a service of cloudflared runs", () => {
   test("the unit it writes itself", () => {

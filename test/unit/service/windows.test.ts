@@ -87,11 +87,11 @@ test("an edge's keys are for its own account", () => {
 test.each([
   [undefined, { installed: false, enabled: false, active: "stopped" }],
   [
-    { state: "running", pid: 7, autoStart: true, exitCode: 0 },
+    { state: "running", pid: 7, autoStart: true, exitCode: 0, command: "C:\\culvert.exe service run" },
     { installed: true, enabled: true, active: "running", pid: 7 },
   ],
   [
-    { state: "stopped", pid: 0, autoStart: false, exitCode: 255 },
+    { state: "stopped", pid: 0, autoStart: false, exitCode: 255, command: "" },
     { installed: true, enabled: false, active: "failed", detail: "exit code 255" },
   ],
 ] as const)("the manager's answer %j", async (found, shown) => {
