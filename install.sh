@@ -12,6 +12,8 @@ set -eu
 # Whoever hands this script out fills these in: an edge its own address, and both the minisign keys that it trusts.
 DEFAULT_BASE_URL=''
 DEFAULT_KEYS=''
+# Emptied by whoever hands it out: only the repository's own script builds what lies beside it.
+FROM_CHECKOUT='yes'
 
 MAX_SMALL_BYTES=1048576
 # No download may be larger, in blocks of 512 bytes.
@@ -874,13 +876,15 @@ find_source() {
   elif [ -z "$base_url" ]; then
     # A script that is piped into a shell lies nowhere, and whatever is around then is not asked to build anything.
     checkout=
-    case $0 in install.sh | */install.sh) checkout=$(cd "$(dirname "$0")" && pwd) ;; esac
-    if [ ! -x "$checkout/scripts/build" ] || ! grep -q '"name": "culvert"' "$checkout/package.json"; then
+    case $FROM_CHECKOUT:$0 in yes:install.sh | yes:*/install.sh) checkout=$(cd "$(dirname "$0")" && pwd) ;; esac
+    if [ -z "$checkout" ] || [ ! -x "$checkout/scripts/build" ] ||
+      ! grep -q '"name": "culvert"' "$checkout/package.json" 2>/dev/null; then
       die "there is no place to install from" \
         "Name an edge with --base-url https://edge.example.com, a bundle with --offline BUNDLE," \
         "or give the binary with --binary PATH."
     fi
     [ -z "$wanted" ] || die "--version needs a place to download from: --base-url"
+    refuse_foreign_checkout
     binary=$checkout/dist/culvert
     sum=
     if [ "$dry_run" = yes ]; then
@@ -890,6 +894,21 @@ find_source() {
       "$checkout/scripts/build" </dev/null
     fi
   fi
+}
+
+# Building runs what is in there: nobody but root and the caller may have had a hand in it.
+refuse_foreign_checkout() {
+  caller=$(id -u)
+  case ${SUDO_UID:-} in
+    '' | *[!0-9]*) ;;
+    *) [ "$is_root" = no ] || caller=$SUDO_UID ;;
+  esac
+  foreign=$(find "$checkout" ! -type l \( -perm -002 -o ! -user 0 ! -user "$caller" \) -print 2>&1 | head -n 1)
+  if [ -z "$foreign" ] && [ "$is_root" = yes ]; then
+    foreign=$(find "$checkout" ! -type l -perm -020 ! -group 0 -print 2>&1 | head -n 1)
+  fi
+  [ -z "$foreign" ] || die "nothing is built in $checkout: others than you and root may write to $foreign" \
+    "Where you trust what is in there, take it over: chown -R, and chmod -R go-w."
 }
 
 refuse_foreign_target() {
@@ -1197,20 +1216,74 @@ remove_empty() {
   rmdir "$dir" "$HOME/.local" 2>/dev/null || true
 }
 
+# owner_of WORDS: sets owner to whose program the service is to run: none, this, other, unknown; empty = no services here.
+owner_of() {
+  code=0
+  # shellcheck disable=SC2086 # words on purpose
+  shown=$("$target" service status --json $1 </dev/null 2>/dev/null) || code=$?
+  # A path with an escape in it is none that is known here.
+  program=$(say "$shown" | sed -n 's/.*"program":"\([^"\\]*\)".*/\1/p')
+  case $code:$program in
+    0: | 3:) owner=unknown ;;
+    4:*) owner=none ;;
+    [03]:"$target" | [03]:"$(cd "$dir" && pwd -P)/culvert") owner=this ;;
+    [03]:*) owner=other ;;
+    *) owner= ;;
+  esac
+}
+
 uninstall_services() {
   each_service >"$work/services"
   set --
   [ "$purge" = no ] || set -- "$@" --purge
   [ "$dry_run" = no ] || set -- "$@" --dry-run
+  others=$(other_program)
+  : >"$work/ownerless"
   while IFS= read -r words; do
-    if ! runs_here "$words"; then
-      # 3: it is stopped. Running, it is another folder's.
-      [ "$code" = 3 ] || { [ "$code" = 4 ] && [ "$purge" = yes ]; } || continue
-    fi
-    # shellcheck disable=SC2086 # words on purpose
-    "$target" service uninstall $words "$@" </dev/null ||
-      die "cannot remove the service of $target; nothing else was removed" "--no-service leaves it alone."
+    owner_of "$words"
+    case $owner in
+      this) uninstall_service "$words" "$@" ;;
+      none) say "$words" >>"$work/ownerless" ;;
+      other)
+        others=$program
+        say "left alone: service culvert${words:+ $words} runs $program"
+        ;;
+      unknown)
+        others=unknown
+        warn "warning: left alone: $target does not say which program service culvert${words:+ $words} runs"
+        warn "  Where it is this one: culvert service uninstall${words:+ $words}"
+        ;;
+    esac
   done <"$work/services"
+  [ "$purge" = yes ] || return 0
+  # What no service needs may be the other installation's.
+  if [ -n "$others" ]; then
+    say "kept: configuration, tokens and state without a service, because another culvert is installed ($others)"
+    return 0
+  fi
+  while IFS= read -r words; do uninstall_service "$words" "$@"; done <"$work/ownerless"
+}
+
+# uninstall_service WORDS OPTION...
+uninstall_service() {
+  service=$1
+  shift
+  # shellcheck disable=SC2086 # words on purpose
+  "$target" service uninstall $service "$@" </dev/null ||
+    die "cannot remove the service of $target; nothing else was removed" "--no-service leaves it alone."
+}
+
+# Prints another culvert that may share this one's configuration.
+other_program() {
+  if [ "$is_root" = yes ]; then
+    set -- /usr/bin/culvert /usr/local/bin/culvert
+  else
+    set -- "${HOME:-/nonexistent}/.local/bin/culvert" "${HOME:-/nonexistent}/bin/culvert"
+  fi
+  real=$(cd "$dir" && pwd -P)
+  for one; do
+    [ ! -f "$one" ] || [ "$(cd "$(dirname "$one")" && pwd -P)" = "$real" ] || say "$one"
+  done | head -n 1
 }
 
 # In braces, or a cut between the two words would be a call without arguments.

@@ -13,7 +13,9 @@ export interface InstallScriptOptions {
 /** `install.sh` with defaults filled in. Throws a TunnelError for an address that a shell could read as something else. */
 export function renderInstallScript(options: InstallScriptOptions): string {
   const { baseUrl, keys } = defaultsOf(options);
-  return fill(fill(shellTemplate, "\nDEFAULT_BASE_URL=", baseUrl), "\nDEFAULT_KEYS=", keys);
+  const script = fill(fill(shellTemplate, "\nDEFAULT_BASE_URL=", baseUrl), "\nDEFAULT_KEYS=", keys);
+  // What is downloaded must not build what lies in the folder of downloads.
+  return fill(script, "\nFROM_CHECKOUT=", "", "yes");
 }
 
 /** `install.ps1` with defaults filled in. Throws as {@link renderInstallScript}. */
@@ -29,9 +31,9 @@ function defaultsOf({ baseUrl = "", keys }: InstallScriptOptions): { readonly ba
   return { baseUrl, keys: keys.map(encodeMinisignPublicKey).join(" ") };
 }
 
-/** Puts `value` between the empty quotes that end the line which begins so. */
-function fill(text: string, begin: string, value: string): string {
-  const line = `${begin}''\n`;
+/** Puts `value` between the quotes that end the line which begins so, in place of `before`. */
+function fill(text: string, begin: string, value: string, before = ""): string {
+  const line = `${begin}'${before}'\n`;
   if (!text.includes(line)) throw new TunnelError("update.failed", `An installer has no line ${line.trim()}`);
   return text.replace(line, () => `${begin}'${value}'\n`);
 }

@@ -570,6 +570,8 @@ describe("versions", () => {
 describe("services", () => {
   const TOKEN = "eyJhIjoiYWJjIn0=";
   const asked = (lab: InstallLab): string => readFileSync(join(lab.dir, "culvert.log"), "utf8");
+  const stoppedService = (program: string): string =>
+    `[ "$2" != status ] || { echo '{"unit":"x","active":"stopped","program":"${program}"}'; exit 3; }`;
 
   test("a token goes to `service install` through a pipe: neither on a command line nor in the environment", async () => {
     await using it = await publish();
@@ -633,7 +635,7 @@ case "$*" in *--edge*) exit 4 ;; *"--name web"*) ${answer(ours.pid)} ;; *"--name
     lab.publish("1.0.1");
     await lab.install([], it.at);
     writeFileSync(join(lab.dir, ".culvert.0123456789abcdef.new"), "part");
-    writeFileSync(join(lab.dir, "culvert.answer"), '[ "$2" != status ] || exit 3');
+    writeFileSync(join(lab.dir, "culvert.answer"), stoppedService(join(lab.dir, "culvert")));
     writeFileSync(join(lab.dir, "culvert.log"), "");
     expect((await lab.install(["--uninstall", "--dry-run"])).out).toContain(`would remove ${lab.dir}/culvert\n`);
     expect(asked(lab)).toContain("service uninstall --dry-run; environment without\n");
@@ -649,11 +651,41 @@ case "$*" in *--edge*) exit 4 ;; *"--name web"*) ${answer(ours.pid)} ;; *"--name
     });
   });
 
+  test("uninstalling decides by the program of a service, however it is doing, and asks where it is not told", async () => {
+    await using it = await publish();
+    const { lab } = it;
+    await lab.install([], it.at);
+    const target = join(lab.dir, "culvert");
+    for (const name of ["crashing", "old"])
+      mkdirSync(join(lab.home, ".config", "culvert", "tunnels", name), { recursive: true });
+    writeFileSync(
+      `${target}.answer`,
+      `[ "$2" = status ] || exit 0
+case "$*" in
+*--edge*) exit 4 ;;
+*crashing*) echo '{"active":"starting","program":"${target}"}' ;;
+*old*) echo '{"active":"stopped"}'; exit 3 ;;
+*) echo '{"active":"stopped","program":"/opt/other/culvert"}'; exit 3 ;;
+esac`,
+    );
+    writeFileSync(`${target}.log`, "");
+    const { code, out, err } = await lab.install(["--uninstall", "--purge"]);
+    expect(code).toBe(0);
+    const removed = readFileSync(`${target}.log`, "utf8").split("\n");
+    expect(removed.filter((line) => line.startsWith("service uninstall"))).toEqual([
+      "service uninstall --name crashing --purge; environment without",
+    ]);
+    expect(out).toContain("left alone: service culvert runs /opt/other/culvert\n");
+    expect(out).toContain("kept: configuration, tokens and state without a service");
+    expect(err).toContain("does not say which program service culvert --name old runs");
+    expect(existsSync(target)).toBe(false);
+  });
+
   test("a service that cannot be removed keeps the program", async () => {
     await using it = await publish();
     const { lab } = it;
     await lab.install([], it.at);
-    writeFileSync(join(lab.dir, "culvert.answer"), '[ "$2" != status ] || exit 3; exit 1');
+    writeFileSync(join(lab.dir, "culvert.answer"), `${stoppedService(join(lab.dir, "culvert"))}; exit 1`);
     expect(await lab.install(["--uninstall"])).toMatchObject({
       code: 1,
       err: expect.stringContaining("cannot remove the service"),

@@ -1,8 +1,18 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
+import { renderInstallScript } from "../../src/bundle/install-script.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
@@ -116,6 +126,54 @@ describe("install.sh", () => {
     });
     expect(status).toBe(1);
     expect(stderr).toContain("give the binary with --binary PATH");
+  });
+
+  describe("beside something to build", () => {
+    /** A folder that looks like a checkout, whose build leaves a mark. */
+    function checkout(script: string) {
+      const at = prepare();
+      const folder = join(at.dir, "..", "..", "checkout");
+      const build = join(folder, "scripts", "build");
+      mkdirSync(join(folder, "scripts"), { recursive: true });
+      mkdirSync(join(folder, "dist"));
+      writeFileSync(join(folder, "package.json"), '{\n  "name": "culvert"\n}\n');
+      writeFileSync(join(folder, "install.sh"), script);
+      writeFileSync(join(folder, "dist", "culvert"), PROGRAM);
+      writeFileSync(build, `#!/bin/sh\ntouch ${folder}/built\n`, { mode: 0o755 });
+      const run = (): Outcome => {
+        const { status, stdout, stderr } = spawnSync("sh", [join(folder, "install.sh"), "--dir", at.dir], {
+          encoding: "utf8",
+        });
+        return { code: status, out: stdout, err: stderr };
+      };
+      const built = (): boolean => existsSync(join(folder, "built"));
+      return { build, run, built, dir: at.dir, [Symbol.dispose]: () => at[Symbol.dispose]() };
+    }
+    const OWN = readFileSync(join(ROOT, "install.sh"), "utf8");
+
+    test("the repository's own script builds it", () => {
+      using at = checkout(OWN);
+      expect(at.run()).toMatchObject({ code: 0, err: "" });
+      expect({ built: at.built(), installed: readdirSync(at.dir) }).toEqual({ built: true, installed: ["culvert"] });
+    });
+
+    test("one that was handed out runs nothing of it", () => {
+      using at = checkout(renderInstallScript({ baseUrl: undefined, keys: [] }));
+      expect(at.run()).toMatchObject({ code: 1, err: expect.stringContaining("there is no place to install from") });
+      expect(at.built()).toBe(false);
+    });
+
+    test("nothing is run that others may write to", () => {
+      using at = checkout(OWN);
+      chmodSync(at.build, 0o777);
+      expect(at.run()).toMatchObject({ code: 1, err: expect.stringContaining(`may write to ${at.build}`) });
+      chmodSync(at.build, 0o755);
+      if (process.getuid?.() === 0) {
+        chownSync(at.build, 65_534, 65_534);
+        expect(at.run()).toMatchObject({ code: 1, err: expect.stringContaining(`may write to ${at.build}`) });
+      }
+      expect(at.built()).toBe(false);
+    });
   });
 
   test.skipIf(!existsSync(BUILT))("installs the built binary, which runs from where it was put", () => {
