@@ -1,7 +1,7 @@
 # Installs the culvert binary for Windows, or another version of it, and with a token its service:
 #
 #   irm https://edge.example.com/install.ps1 | iex
-#   & ([scriptblock]::Create((irm https://edge.example.com/install.ps1))) TOKEN -Dir D:\culvert
+#   & ([scriptblock]::Create((irm https://edge.example.com/install.ps1))) TOKEN -Dir "$env:ProgramFiles\tunnels"
 #   powershell -ExecutionPolicy Bypass -File install.ps1 -Help
 #
 # It does what install.sh does elsewhere, with the same options, on Windows PowerShell 5.1 and PowerShell 7.

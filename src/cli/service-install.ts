@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
 import { applySteps } from "../service/apply.ts";
+import { replaceable } from "../service/program-owner.ts";
+import { quoteWord } from "../service/quote.ts";
 import { describeStep, type Step } from "../service/steps.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
@@ -73,6 +75,8 @@ function prepare(context: Context, target: Target): Found<Prepared> {
   const { host } = context;
   const { values, spec } = target;
   const place = { host, init: target.init, spec, layout: target.layout };
+  const refused = ownerProblem(target);
+  if (refused !== undefined) return { ok: false, error: refused };
   if (spec.role === "edge") {
     const planned = planEdge(place, values);
     return planned.ok ? { ok: true, value: { steps: planned.value, takeover: undefined } } : planned;
@@ -93,6 +97,20 @@ function prepare(context: Context, target: Target): Found<Prepared> {
   if (identity?.ok === false) return identity;
   const planned = planConnector(place, { identity: identity?.value, config, replace });
   return planned.ok ? { ok: true, value: { steps: planned.value, takeover: undefined } } : planned;
+}
+
+/** What a service of the machine runs must not be for an ordinary account to replace. */
+function ownerProblem({ spec, init }: Target): string | undefined {
+  if (spec.scope.kind === "user" || init.family === "windows" || process.platform === "win32") return undefined;
+  const [program = ""] = spec.program;
+  const why = spec.program.map(replaceable).find((problem) => problem !== undefined);
+  if (why === undefined) return undefined;
+  return [
+    `A service of this machine cannot run ${program}, which others than root can replace: ${why}`,
+    "Put it where only root writes, as install.sh does by itself, and install the service from there:",
+    `  sudo install -m 755 ${quoteWord(program)} /usr/local/bin/culvert && sudo /usr/local/bin/culvert service install …`,
+    "Where that folder is not root's alone: sudo install -d -m 755 /opt/culvert, and the same with /opt/culvert/culvert",
+  ].join("\n");
 }
 
 function findIdentity(
