@@ -50,7 +50,12 @@ export const SERVICE_INSTALL_FLAGS: readonly Flag[] = [
     value: "FILE",
     help: "File that holds the token, - = standard input: keeps it off the command line",
   },
-  { name: "user", type: "string", value: "NAME", help: "Run as this account; default: one of its own" },
+  {
+    name: "user",
+    type: "string",
+    value: "NAME",
+    help: "Run as this account; default: as it is installed, else one of its own; --user '' = one of its own again",
+  },
   { name: "replace", type: "bool", help: "Take the place of another tunnel or configuration installed before" },
   {
     name: "migrate",

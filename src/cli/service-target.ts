@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { Flag } from "../config/flags.ts";
+import type { Host } from "../config/host.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { createEdgeControl } from "../edge/control/client.ts";
@@ -17,6 +18,7 @@ import { sysv } from "../service/sysv.ts";
 import { createWindows } from "../service/windows.ts";
 import type { Context } from "./command.ts";
 import { reportFailure } from "./failure.ts";
+import { read } from "./service-identity.ts";
 
 /** A newer systemd than any rule here asks for; stands for one that cannot be asked. */
 const RECENT_SYSTEMD = 999;
@@ -60,7 +62,7 @@ export async function findTarget(
   }
   const uid = process.getuid?.() ?? 0;
   const ownScope = uid !== 0 && (known === "systemd" || known === "launchd");
-  const spec: ServiceSpec = {
+  const named: ServiceSpec = {
     role,
     name,
     scope: ownScope ? { kind: "user", home: context.host.homeDir } : { kind: "system" },
@@ -68,8 +70,18 @@ export async function findTarget(
     user: values.string("user"),
   };
   const init = await createInit(known, uid);
+  const spec =
+    values.source("user") === undefined ? { ...named, user: installedUser(context.host, init, named) } : named;
   const machine = ownScope && known === "systemd" ? createMachine(sessionOf(context.host.env, uid)) : thisMachine;
   return { init, spec, layout: layoutOf(spec, init.family), machine, values };
+}
+
+/** An upgrade installs services again without a word about their account. */
+function installedUser(host: Host, init: InitSystem, spec: ServiceSpec): string | undefined {
+  return init.installedUser(spec, (path) => {
+    const text = host.exists(path) ? read(host, path) : undefined;
+    return text?.ok === true ? text.value : undefined;
+  });
 }
 
 /** Where an account's systemd answers, which `su` and `sudo` do not say. */

@@ -2,7 +2,7 @@ import type { InitSystem } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readScriptState } from "./openrc.ts";
 import { quoteWord, splitWords } from "./quote.ts";
-import { accountOf, prepareAccount } from "./script-account.ts";
+import { accountOf, namedAccount, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail } from "./script-parts.ts";
 
 /** FreeBSD's rc with daemon(8) as supervisor (rc(8), rc.subr(8)). */
@@ -11,6 +11,7 @@ export const freebsd: InitSystem = {
   family: "freebsd",
   unit: (spec) => layout(spec).id,
   account: accountOf,
+  installedUser: (spec, read) => namedAccount(spec, read(scriptPath(spec)), / -u (\S+) -o /),
   prepare: (spec) => prepareAccount(spec, layout(spec)),
   install: (spec) => [
     { kind: "file", path: scriptPath(spec), content: renderFreebsd(spec), mode: 0o755 },

@@ -37,6 +37,11 @@ export interface InitSystem {
   unit(spec: ServiceSpec): string;
   /** The account that must be able to read the configuration; undefined = made by the init system itself, or root. */
   account(spec: ServiceSpec): string | undefined;
+  /**
+   * The account that the service was installed with, which an installation that names none keeps; undefined = none was
+   * named, or there is no service. `read` gives a file's text, undefined where there is none.
+   */
+  installedUser(spec: ServiceSpec, read: (path: string) => string | undefined): string | undefined;
   /** What comes in front of token and configuration: accounts and folders that they belong to. */
   prepare(spec: ServiceSpec): readonly Step[];
   /** What comes behind them: the service's own files, and what makes it start at boot. */

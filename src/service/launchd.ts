@@ -1,6 +1,6 @@
 import type { InitSystem, ServiceState } from "./init.ts";
 import { type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
-import { escapeXml, plistWords } from "./quote.ts";
+import { escapeXml, plistWords, unescapeXml } from "./quote.ts";
 import { logTail, STOP_SECONDS } from "./script-parts.ts";
 import type { Step } from "./steps.ts";
 
@@ -19,6 +19,10 @@ export function createLaunchd(uid: number): InitSystem {
     unit: label,
     // macOS makes no accounts as simply as others do.
     account: (spec) => spec.user,
+    installedUser: (spec, read) => {
+      const user = /<key>UserName<\/key>\s*<string>([^<]+)</.exec(read(plistPath(spec)) ?? "")?.[1];
+      return user === undefined ? undefined : unescapeXml(user);
+    },
     prepare: () => [],
     install: (spec) => {
       const { runDir, stateDir } = layout(spec);

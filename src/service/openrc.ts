@@ -1,7 +1,7 @@
 import type { InitSystem, ServiceState } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { quoteWord, splitWords } from "./quote.ts";
-import { accountOf, prepareAccount } from "./script-account.ts";
+import { accountOf, namedAccount, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail, STOP_SECONDS } from "./script-parts.ts";
 
 const NOT_STARTED = 3;
@@ -14,6 +14,7 @@ export const openrc: InitSystem = {
   family: "linux",
   unit: (spec) => layout(spec).id,
   account: accountOf,
+  installedUser: (spec, read) => namedAccount(spec, read(scriptPath(spec)), /^\s*command_user=(\S+)$/m),
   prepare: (spec) => prepareAccount(spec, layout(spec)),
   install: (spec) => [
     { kind: "file", path: scriptPath(spec), content: renderOpenrc(spec), mode: 0o755 },

@@ -14,6 +14,10 @@ export function escapeXml(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
+export function unescapeXml(text: string): string {
+  return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+}
+
 /** Words of a line with quotes and backslashes, as units and shells have them. */
 export function splitWords(line: string): readonly string[] {
   const words: string[] = [];
@@ -42,7 +46,5 @@ export function splitWords(line: string): readonly string[] {
 export function plistWords(text: string): readonly string[] | undefined {
   const list = /<key>ProgramArguments<\/key>\s*<array>([\s\S]*?)<\/array>/.exec(text)?.[1];
   if (list === undefined) return undefined;
-  return [...list.matchAll(/<string>([\s\S]*?)<\/string>/g)].map((match) =>
-    (match[1] ?? "").replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&"),
-  );
+  return [...list.matchAll(/<string>([\s\S]*?)<\/string>/g)].map((match) => unescapeXml(match[1] ?? ""));
 }

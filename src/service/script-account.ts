@@ -9,6 +9,12 @@ export function accountOf(spec: ServiceSpec): string {
   return spec.user ?? (spec.role === "edge" ? EDGE_ACCOUNT : ACCOUNT);
 }
 
+/** The account that a script names, unless it is the service's own. */
+export function namedAccount(spec: ServiceSpec, script: string | undefined, pattern: RegExp): string | undefined {
+  const user = pattern.exec(script ?? "")?.[1];
+  return user === accountOf({ ...spec, user: undefined }) ? undefined : user;
+}
+
 /** The account, and the folder that an edge keeps its state in. */
 export function prepareAccount(spec: ServiceSpec, { stateDir }: Layout): readonly Step[] {
   const owner = accountOf(spec);

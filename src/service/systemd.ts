@@ -66,6 +66,7 @@ export function createSystemd(version: number): InitSystem {
     unit: unitName,
     account: (spec) =>
       spec.user ?? (spec.scope.kind === "user" || hasDynamicUser(version) ? undefined : STATIC_ACCOUNT),
+    installedUser: (spec, read) => (spec.scope.kind === "user" ? undefined : installedUser(spec, read)),
     prepare(spec) {
       if (spec.scope.kind === "user")
         return [
@@ -99,7 +100,7 @@ export function createSystemd(version: number): InitSystem {
         { ...systemctl(spec, "disable", unit), mayFail: true },
         // `disable` finds it through the unit, which may be gone.
         { kind: "remove", path: `${unitsDir(spec)}/${wants}/${unit}` },
-        { kind: "remove", path: `${unitsDir(spec)}/${unit}.d` },
+        ...withoutDropIn(spec),
         ...(shared ? [] : [{ kind: "remove", path: unitPath(spec) } as const]),
         ...emptied(spec).map((path) => ({ kind: "remove-empty", path }) as const),
         spec.scope.kind === "system" ? systemctl(spec, "daemon-reload") : forgetUnits,
@@ -229,10 +230,25 @@ function ownership(spec: ServiceSpec, version: number): readonly string[] {
 
 function dropIn(spec: ServiceSpec): readonly Step[] {
   if (spec.name === undefined) return [];
-  const folder = `${unitsDir(spec)}/${unitName(spec)}.d`;
-  if (spec.user === undefined) return [{ kind: "remove", path: folder }];
+  if (spec.user === undefined) return withoutDropIn(spec);
+  const folder = dropInFolder(spec);
   const lines = ["[Service]", "DynamicUser=no", `User=${spec.user}`, "ProtectHome=read-only"];
-  return [dir(folder), file(`${folder}/user.conf`, `${lines.join("\n")}\n`)];
+  return [dir(folder), file(accountDropIn(spec), `${lines.join("\n")}\n`)];
+}
+
+/** Only what is made here: `systemctl edit` puts a person's own changes into the same folder. */
+function withoutDropIn(spec: ServiceSpec): readonly Step[] {
+  return [
+    ...(spec.name === undefined ? [] : [{ kind: "remove", path: accountDropIn(spec) } as const]),
+    { kind: "remove-empty", path: dropInFolder(spec) },
+  ];
+}
+
+function installedUser(spec: ServiceSpec, read: (path: string) => string | undefined): string | undefined {
+  const text = read(spec.name === undefined ? unitPath(spec) : accountDropIn(spec)) ?? "";
+  const user = /^User=(.+)$/m.exec(text)?.[1]?.trim();
+  // Accounts that nobody named are shut out of homes.
+  return /^ProtectHome=read-only$/m.test(text) ? user : undefined;
 }
 
 /**
@@ -289,6 +305,14 @@ function unitName({ role, name }: ServiceSpec): string {
 
 function unitsDir({ scope }: ServiceSpec): string {
   return scope.kind === "system" ? SYSTEM_UNITS : `${scope.home}/.config/systemd/user`;
+}
+
+function dropInFolder(spec: ServiceSpec): string {
+  return `${unitsDir(spec)}/${unitName(spec)}.d`;
+}
+
+function accountDropIn(spec: ServiceSpec): string {
+  return `${dropInFolder(spec)}/user.conf`;
 }
 
 /** Folders that an account may have had no use for before, the innermost first. */

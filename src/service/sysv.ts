@@ -2,7 +2,7 @@ import type { InitSystem } from "./init.ts";
 import { describeService, type Layout, layoutOf, type ServiceSpec, serviceArguments } from "./layout.ts";
 import { readScriptState } from "./openrc.ts";
 import { quoteWord, splitWords } from "./quote.ts";
-import { accountOf, prepareAccount } from "./script-account.ts";
+import { accountOf, namedAccount, prepareAccount } from "./script-account.ts";
 import { HEADER, logTail, STOP_SECONDS } from "./script-parts.ts";
 
 /** Runlevels it starts in, and the links to make where no tool of the distribution does it. */
@@ -17,6 +17,7 @@ export const sysv: InitSystem = {
   family: "linux",
   unit: (spec) => layout(spec).id,
   account: accountOf,
+  installedUser: (spec, read) => namedAccount(spec, read(scriptPath(spec)), /^user=(\S+)$/m),
   prepare: (spec) => prepareAccount(spec, layout(spec)),
   install: (spec) => [
     { kind: "file", path: scriptPath(spec), content: renderSysv(spec), mode: 0o755 },

@@ -50,6 +50,7 @@ export function createWindows(manager: ServiceManager): InitSystem {
     unit: (spec) => layout(spec).id,
     // Access is by lists, not by owners.
     account: () => undefined,
+    installedUser: () => undefined,
     prepare: (spec) => {
       const { id, dirs, runDir, stateDir } = layout(spec);
       const service = definition(spec);

@@ -19,6 +19,22 @@ const TUNNEL: ServiceSpec = {
 };
 const EDGE: ServiceSpec = { ...TUNNEL, role: "edge" };
 
+test.each([openrc, sysv, freebsd, createLaunchd(0)].map((init) => [init.kind, init] as const))(
+  "%s: an installed account is known again, and one that nobody named is none",
+  (_kind, init) => {
+    for (const spec of [TUNNEL, { ...TUNNEL, name: "web" }, EDGE]) {
+      const installed = (user: string | undefined): string | undefined => {
+        const files = new Map(
+          init.install({ ...spec, user }).flatMap((step) => (step.kind === "file" ? [[step.path, step.content]] : [])),
+        );
+        return init.installedUser(spec, (path) => files.get(path));
+      };
+      expect([installed("ann"), installed(undefined)]).toEqual(["ann", undefined]);
+    }
+    expect(init.installedUser(TUNNEL, () => undefined)).toBeUndefined();
+  },
+);
+
 describe("OpenRC", () => {
   test("a tunnel's script", () => {
     expect(renderOpenrc(TUNNEL)).toBe(OPENRC);

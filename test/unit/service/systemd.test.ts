@@ -69,14 +69,45 @@ test("an instance with an account of its own has a drop-in, and one without lose
   expect(shown({ ...TUNNEL, name: "web", user: "ann" })).toContain(
     `write ${folder}/user.conf (0644)\n    [Service]\n    DynamicUser=no\n    User=ann\n    ProtectHome=read-only`,
   );
-  expect(shown({ ...TUNNEL, name: "web" })).toContain(`remove ${folder}`);
+  expect(shown({ ...TUNNEL, name: "web" })).toContain(`remove ${folder}/user.conf\nremove ${folder} if it is empty\n`);
 });
+
+test("what `systemctl edit` made is never removed, only our own drop-in", () => {
+  const systemd = createSystemd(VERSION);
+  for (const name of [undefined, "web"]) {
+    const spec: ServiceSpec = { ...TUNNEL, name };
+    const steps = [...systemd.install(spec), ...systemd.uninstall(spec, { others: [] })];
+    const removed = steps.flatMap((step) => (step.kind === "remove" ? [step.path] : []));
+    expect(removed.filter((path) => path.endsWith(".d"))).toEqual([]);
+    expect(removed.some((path) => path.endsWith(".d/user.conf"))).toBe(name !== undefined);
+  }
+});
+
+test.each([239, VERSION])(
+  "with systemd %d an installed account is known again, and one that nobody named is none",
+  (version) => {
+    const systemd = createSystemd(version);
+    for (const spec of [TUNNEL, { ...TUNNEL, name: "web" }, { ...TUNNEL, role: "edge" }] satisfies ServiceSpec[]) {
+      const installed = (user: string | undefined): string | undefined => {
+        const files = new Map(
+          systemd
+            .install({ ...spec, user })
+            .flatMap((step) => (step.kind === "file" ? [[step.path, step.content]] : [])),
+        );
+        return systemd.installedUser(spec, (path) => files.get(path));
+      };
+      expect([installed("ann"), installed("culvert"), installed(undefined)]).toEqual(["ann", "culvert", undefined]);
+    }
+    expect(systemd.installedUser(TUNNEL, () => undefined)).toBeUndefined();
+  },
+);
 
 test("uninstalling a service of an account removes folders that are empty, and needs no systemd that still runs", () => {
   const spec: ServiceSpec = { ...TUNNEL, scope: { kind: "user", home: "/home/ann" } };
   const steps = createSystemd(VERSION).uninstall(spec, { others: [] });
   const own = "/home/ann/.config/systemd";
   expect(steps.flatMap((step) => (step.kind === "remove-empty" ? [step.path] : []))).toEqual([
+    `${own}/user/culvert.service.d`,
     `${own}/user/default.target.wants`,
     `${own}/user`,
     own,
@@ -86,7 +117,9 @@ test("uninstalling a service of an account removes folders that are empty, and n
   );
   const system = createSystemd(VERSION).uninstall(TUNNEL, { others: [] });
   expect(system.map(describeStep)).toContain("run systemctl daemon-reload");
-  expect(system.some(({ kind }) => kind === "remove-empty")).toBe(false);
+  expect(system.flatMap((step) => (step.kind === "remove-empty" ? [step.path] : []))).toEqual([
+    "/etc/systemd/system/culvert.service.d",
+  ]);
 });
 
 test("uninstalling an instance leaves the template to the others", () => {
