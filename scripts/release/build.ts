@@ -1,7 +1,7 @@
 // Builds binaries and what is published with them; see usage() and scripts/build.
 
 import { createHash } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import type { ReleaseFile } from "../../src/update/manifest.ts";
@@ -15,7 +15,7 @@ import {
 import { type Compiled, type CompileOptions, compile, measureStart } from "./compile.ts";
 import { commitSeconds, sourceVersion } from "./identity.ts";
 import { ROOT } from "./npm-packages.ts";
-import { publish } from "./publish.ts";
+import { placeOf, publish } from "./publish.ts";
 import { renderSbom } from "./sbom.ts";
 import { binaryName, findTarget, nativeTarget, TARGETS, type Target } from "./targets.ts";
 
@@ -26,6 +26,7 @@ const USAGE = `usage: scripts/build [options]
   --sign KEYFILE     sign with this minisign secret key (minisign -G -W); the binaries trust it for updates
   --update-key KEY   trust this minisign public key too: a .pub file or its second line; may be repeated
   --out DIR          folder for the results; default dist
+  --replace          make it the newest in that folder, though a higher version is there, or this one for more targets
   --packages         instead: packages of binaries that are there already; see --packages --help`;
 
 function main(): number {
@@ -36,6 +37,7 @@ function main(): number {
       sign: { type: "string" },
       "update-key": { type: "string", multiple: true },
       out: { type: "string" },
+      replace: { type: "boolean" },
       // Only this machine's binary, at this place.
       binary: { type: "string" },
       help: { type: "boolean", short: "h" },
@@ -57,13 +59,26 @@ function main(): number {
   const out = values.out ?? join(ROOT, "dist");
   mkdirSync(out, { recursive: true });
   const targets = chosenTargets(values.all === true, values.target ?? []);
-  const { files, failed } = buildAll(targets, out, options);
-  if (files.length > 0) publish(files, { out, version, date: options.date, secret, keys: trusted });
-  for (const { target, reason } of failed) console.error(`error: ${target.name} was not built: ${reason}`);
-  if (values.all !== true && values.target === undefined && failed.length === 0) {
+  const names = targets.flatMap(({ name, twins }) => [name, ...twins]);
+  const { newest } = values.replace === true ? { newest: true } : placeOf(out, version, names);
+  const work = mkdtempSync(join(out, ".build-"));
+  try {
+    const { files, failed } = buildAll(targets, work, options);
+    for (const { target, reason } of failed) console.error(`error: ${target.name} was not built: ${reason}`);
+    if (failed.length > 0) {
+      console.error(`error: nothing is published: ${out} is as it was`);
+      return 1;
+    }
+    publish(files, { work, out, version, date: options.date, secret, keys: trusted, newest });
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  if (!newest)
+    console.log(`${out} has a higher version than ${version}, which stays the newest: --replace changes that`);
+  if (values.all !== true && values.target === undefined) {
     replaceLink(join(out, binaryName(version, targets[0]?.name ?? "")), join(out, "culvert"));
   }
-  return failed.length === 0 ? 0 : 1;
+  return 0;
 }
 
 function chosenTargets(all: boolean, names: readonly string[]): readonly Target[] {

@@ -409,6 +409,44 @@ describe("what cannot be had", () => {
     expect(await fetchFrom(`${url}/`, dir.path)).toMatch(/^Cannot fetch culvert-test-thing@1\.0\.0 from npm: \S.+\n$/);
   }, 60_000);
 
+  test("a target that cannot be built leaves what is published as it was", async () => {
+    using dir = makeTempDir();
+    const { url, server } = await startRegistry(Buffer.alloc(0));
+    server.close();
+    // A checkout that has not fetched any runtime yet.
+    const root = join(dir.path, "root");
+    for (const name of [
+      "src",
+      "scripts",
+      "package.json",
+      "package-lock.json",
+      "tsconfig.json",
+      "install.sh",
+      "install.ps1",
+    ])
+      cpSync(join(ROOT, name), join(root, name), { recursive: true });
+    mkdirSync(join(root, "node_modules"));
+    for (const name of readdirSync(join(ROOT, "node_modules"))) {
+      if (name !== ".cache") symlinkSync(join(ROOT, "node_modules", name), join(root, "node_modules", name));
+    }
+    const out = join(dir.path, "out");
+    mkdirSync(out);
+    writeFileSync(join(out, "manifest.json"), JSON.stringify({ format: 1, version: "0.0.1", date: "", files: [] }));
+    const targets = [nativeTarget()?.name ?? "", "linux-arm64-musl"].flatMap((name) => ["--target", name]);
+    const argv = [process.execPath, join(root, "scripts", "release", "build.ts"), ...targets, "--out", out];
+    await using build = startProcess(argv, {
+      env: {
+        ...(process.env as Record<string, string>),
+        ...{ npm_config_registry: url, npm_config_cache: join(dir.path, "npm"), npm_config_fetch_retries: "0" },
+        SOURCE_DATE_EPOCH: "1767225600",
+      },
+    });
+    expect(await build.exitCode(120_000)).toBe(1);
+    expect(build.stderr).toContain("error: linux-arm64-musl was not built: Cannot fetch ");
+    expect(build.stderr).toContain("nothing is published");
+    expect(readdirSync(out)).toEqual(["manifest.json"]);
+  }, 120_000);
+
   test("a target that does not exist is refused with a list", () => {
     const run = spawnSync(join(ROOT, "scripts", "build"), ["--target", "plan9-mips"], { encoding: "utf8" });
     expect(run.status).toBe(1);

@@ -1,5 +1,15 @@
 import { createHash } from "node:crypto";
-import { chmodSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { compile } from "../../scripts/release/compile.ts";
 import { publish } from "../../scripts/release/publish.ts";
@@ -44,9 +54,12 @@ export function publishVersion(
   mkdirSync(folder, { recursive: true });
   const name = binaryName(version, target);
   const content = typeof program === "string" ? readFileSync(program) : program;
-  writeFileSync(join(folder, name), content);
-  chmodSync(join(folder, name), 0o755);
+  const work = mkdtempSync(join(folder, ".work-"));
+  writeFileSync(join(work, name), content);
+  chmodSync(join(work, name), 0o755);
   const sha256 = createHash("sha256").update(content).digest("hex");
-  publish([{ target, name, sizeBytes: content.length, sha256 }], { out: folder, version, date: DATE, secret });
+  const file = { target, name, sizeBytes: content.length, sha256 };
+  publish([file], { work, out: folder, version, date: DATE, secret, newest: true });
+  rmSync(work, { recursive: true });
   return name;
 }
