@@ -859,8 +859,8 @@ install() {
     finish_install
     return
   fi
+  changed=no
   place
-  changed=yes
   finish_install
 }
 
@@ -952,6 +952,16 @@ place() {
   make_work
   mkdir -p "$dir" 2>"$work/error" || cannot_write
   take_lock
+  # Another one may have had the lock until now.
+  seen=$before
+  before=$(installed_version)
+  if [ -z "$binary" ] && has_sum "$target" && [ -x "$target" ]; then
+    rm -f "$lock"
+    lock=
+    say "culvert $version is installed already: $target"
+    return
+  fi
+  if [ -z "$binary" ] && [ "$before" != "$seen" ]; then refuse_downgrade; fi
   if [ -n "$binary" ]; then
     new=$dir/.culvert.$$.new
     cp "$binary" "$new" 2>"$work/error" || copy_failed "$binary"
@@ -971,6 +981,7 @@ place() {
   keep_previous
   mv -f "$new" "$target" || { rm -f "$new"; die "cannot put the binary in place as \"$target\""; }
   label
+  changed=yes
   rm -f "$lock"
   lock=
   say "installed $target: $said"

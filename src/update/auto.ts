@@ -54,18 +54,20 @@ async function tryOnce(options: AutoUpdateOptions, rejected: Set<string>): Promi
   const common = { from, keys, running, clock, signal, allowDowngrade: false, onProgress: () => {} };
   const found = await update({ ...common, check: true });
   if (found.kind === "current" || rejected.has(found.to)) return false;
-  // Another process that runs from this file may have been quicker.
-  const there = await versionOf(running.path, clock).catch(() => undefined);
-  if (there !== found.to) await update({ ...common, version: found.to, check: false });
-  log.info(`Version ${found.to} is installed, and takes over from ${found.from}`);
+  // Another process may have been quicker, also with a version that is newer still.
+  const outcome = await update({ ...common, version: found.to, check: false });
+  const to = outcome.kind === "current" ? outcome.version : outcome.to;
+  if (rejected.has(to)) return false;
+  log.info(`Version ${to} is installed, and takes over from ${running.version}`);
   try {
     await options.handOver();
     return true;
   } catch (error) {
     if (signal.aborted) return false;
-    rejected.add(found.to);
-    if (there !== found.to) await rollback(running, clock);
-    log.error(`Version ${found.to} does not work here, and ${found.from} goes on`, { error: describe(error) });
+    rejected.add(to);
+    const there = await versionOf(running.path, clock).catch(() => undefined);
+    if (outcome.kind === "updated" && there === to) await rollback(running, clock);
+    log.error(`Version ${to} does not work here, and ${running.version} goes on`, { error: describe(error) });
     return false;
   }
 }

@@ -70,7 +70,8 @@ interface Release {
 
 /**
  * Brings the binary that runs to another version: found, verified, downloaded, tried, and only then put in its place.
- * Throws a TunnelError, and then what was installed before is still there as it was.
+ * Where another process has put the same version or, unless a downgrade is wanted, a newer one there, that stays, and it
+ * is `current`. Throws a TunnelError, and then what was installed before is still there as it was.
  */
 export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   const { running, clock } = options;
@@ -86,6 +87,12 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   const binary = installedBinary(running.path);
   const unlock = await lockUpdates(binary);
   try {
+    // The file may be another than the one that this process was started from. One that does not run is replaced.
+    const there = await versionOf(binary.path, clock).catch(() => "");
+    if (parseVersion(there) !== undefined) {
+      const change = compare(to, there);
+      if (change === 0 || (change < 0 && !options.allowDowngrade)) return { kind: "current", version: there };
+    }
     const fresh = binary.partial(release.file.sha256);
     await forgetOtherPartials(binary, fresh);
     await download(release.folder, release.file, fresh, options);

@@ -507,6 +507,34 @@ describe("at the same time", () => {
     expect(entries(lab.dir)).toEqual(["culvert"]);
   });
 
+  test.each([
+    { there: "1.1.0", code: 1, says: "culvert 1.0.0 is older than 1.1.0, which is installed" },
+    { there: "1.0.0", code: 0, says: "culvert 1.0.0 is installed already" },
+  ])("as another one puts $there there: it is seen", async ({ there, code, says }) => {
+    using lab = new InstallLab();
+    lab.publish("1.0.0");
+    mkdirSync(lab.dir);
+    const target = join(lab.dir, "culvert");
+    const server = createServer((request, response) => {
+      const name = `${request.url}`.slice("/dl/".length);
+      // By then the installer has looked at what there is, and has not yet taken the lock.
+      if (name === "SHA256SUMS") writeFileSync(target, programOf(there), { mode: 0o755 });
+      response.end(readFileSync(join(lab.releases, name)));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const outcome = await lab.install([], { baseUrl });
+      expect({ code: outcome.code, said: outcome.out + outcome.err }).toEqual({
+        ...{ code, said: expect.stringContaining(says) },
+      });
+      expect(readFileSync(target, "utf8")).toBe(programOf(there));
+      expect(entries(lab.dir)).toEqual(["culvert"]);
+    } finally {
+      server.close();
+    }
+  });
+
   test("as the version before runs: it goes on, and is named", async () => {
     await using it = await publish();
     const { lab } = it;

@@ -1,0 +1,92 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { systemClock } from "../../../src/core/clock.ts";
+import { TunnelError } from "../../../src/core/errors.ts";
+import { silentLogger } from "../../../src/core/log.ts";
+import { updateNowAndThen } from "../../../src/update/auto.ts";
+import { type UpdateOptions, update } from "../../../src/update/update.ts";
+import { makeMinisignKey } from "../../support/minisign-key.ts";
+import { publishVersion, thisTarget } from "../../support/releases.ts";
+import { makeTempDir } from "../../support/temp-dir.ts";
+
+const { key } = makeMinisignKey();
+
+function program(version: string): string {
+  return `#!/bin/sh\necho ${version}\n`;
+}
+
+/** A process of 1.0.0 whose file is another version by now, and a release of 1.1.0. */
+async function prepare(there: string) {
+  const temp = makeTempDir();
+  const releases = join(temp.path, "releases");
+  publishVersion(releases, "1.1.0", Buffer.from(program("1.1.0")), key);
+  const path = join(temp.path, "bin", "culvert");
+  await mkdir(dirname(path));
+  writeFileSync(path, program(there), { mode: 0o755 });
+  const options = {
+    ...{ from: releases, keys: [key], running: { path, version: "1.0.0", target: thisTarget().name } },
+    ...{ clock: systemClock, signal: AbortSignal.timeout(20_000) },
+  };
+  const left = () => ({ files: readdirSync(dirname(path)).sort(), runs: readFileSync(path, "utf8") });
+  return { options, left, [Symbol.dispose]: () => temp[Symbol.dispose]() };
+}
+
+function once(it: Awaited<ReturnType<typeof prepare>>, allowDowngrade = false): Promise<unknown> {
+  const rest: Pick<UpdateOptions, "check" | "onProgress"> = { check: false, onProgress: () => {} };
+  return update({ ...it.options, ...rest, allowDowngrade });
+}
+
+describe("what is in the file counts, not what runs", () => {
+  test.each(["1.1.0", "1.2.0"])("%s stays", async (there) => {
+    using it = await prepare(there);
+    expect(await once(it)).toEqual({ kind: "current", version: there });
+    expect(it.left()).toEqual({ files: ["culvert"], runs: program(there) });
+  });
+
+  test("an older one, one that does not run, and at a wanted downgrade a newer one are replaced", async () => {
+    for (const { there, down } of [
+      { there: "1.0.5", down: false },
+      { there: "not; exit 1", down: false },
+      { there: "1.2.0", down: true },
+    ]) {
+      using it = await prepare(there);
+      expect(await once(it, down)).toMatchObject({ kind: "updated", to: "1.1.0" });
+      expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+    }
+  });
+});
+
+describe("by itself", () => {
+  const schedule = { everyMs: 5, window: undefined };
+
+  test("a newer version that another process has installed takes over as it is", async () => {
+    using it = await prepare("1.2.0");
+    let runs = "";
+    const handOver = async (): Promise<void> => {
+      runs = it.left().runs;
+    };
+    await updateNowAndThen({ ...it.options, schedule, random: () => 0.5, log: silentLogger, handOver });
+    expect(runs).toBe(program("1.2.0"));
+    expect(it.left().files).toEqual(["culvert"]);
+  });
+
+  test("what others have installed is not taken back, and not tried again", async () => {
+    using it = await prepare("1.2.0");
+    const stop = new AbortController();
+    let tries = 0;
+    let checks = 0;
+    const handOver = async (): Promise<void> => {
+      tries++;
+      throw new TunnelError("update.failed", "No");
+    };
+    const random = (): number => {
+      if (++checks === 4) stop.abort();
+      return 0.5;
+    };
+    await updateNowAndThen({ ...it.options, signal: stop.signal, schedule, random, log: silentLogger, handOver });
+    expect(tries).toBe(1);
+    expect(it.left()).toEqual({ files: ["culvert"], runs: program("1.2.0") });
+  });
+});
