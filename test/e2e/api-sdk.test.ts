@@ -261,10 +261,16 @@ describe("remote configuration, live", () => {
     const { cloudflared } = client.zeroTrust.tunnels;
     for (const { id, kind, connector } of all) {
       expect(await metricsPort(connector)).toBeGreaterThan(0);
-      const [shown] = await collect(cloudflared.connections.get(id, { account_id }));
-      expect([kind.name, shown?.conns?.length]).toEqual([kind.name, kind.ours ? 2 : 1]);
-      const one = await cloudflared.connectors.get(shown?.id ?? "", { account_id, tunnel_id: id });
-      expect(one).toMatchObject({ id: shown?.id, arch: "linux_amd64" });
+      // The edge was killed in the test before: not all have come back yet.
+      const shown = await pollUntil(
+        async () => {
+          const [found] = await collect(cloudflared.connections.get(id, { account_id }));
+          return found?.conns?.length === (kind.ours ? 2 : 1) ? found : undefined;
+        },
+        { what: `the connections of ${kind.name}`, deadlineMs: 10_000 },
+      );
+      const one = await cloudflared.connectors.get(shown.id ?? "", { account_id, tunnel_id: id });
+      expect(one).toMatchObject({ id: shown.id, arch: "linux_amd64" });
       expect(await refusal(cloudflared.delete(id, { account_id }))).toBeInstanceOf(Cloudflare.BadRequestError);
       await cloudflared.connections.delete(id, { account_id });
       await client.delete(`/accounts/${account_id}/cfd_tunnel/${id}`, { query: { cascade: true } });

@@ -10,7 +10,7 @@ import { makeTempDir } from "../support/temp-dir.ts";
 import { visit } from "../support/visitors.ts";
 
 const DOMAIN = "edge.example.test";
-const CLOUDFLARED = process.env["CLOUDFLARED_BIN"];
+const CLOUDFLARED = process.env["CLOUDFLARED_BIN"] || undefined;
 
 const stack = new AsyncDisposableStack();
 let edge: EdgeProcess;
