@@ -1,6 +1,6 @@
-import { readlinkSync } from "node:fs";
 import { systemClock } from "../core/clock.ts";
 import type { ServiceState } from "../service/init.ts";
+import { processOf } from "./service-process.ts";
 import { stateOf, type Target } from "./service-target.ts";
 
 /** A new program that has not registered by then is given up by the old one, which has a little less, in ms. */
@@ -34,21 +34,11 @@ export async function handOver(target: Target, pid: number, stop: AbortSignal): 
   const begunMs = systemClock.nowMs();
   for (;;) {
     const state = await stateOf(target);
-    if (state.active === "running" && runsOurs(state.pid, target.spec.program)) return true;
+    if (state.active === "running" && (await processOf(target, state)) === "ours") return true;
     const tookMs = systemClock.nowMs() - begunMs;
     // Once the new one is registered, the old one has no connection left.
     const refused = state.connected === true && tookMs > TAKEN_WITHIN_MS;
     if (refused || tookMs > OVER_WITHIN_MS || stop.aborted) return false;
     await new Promise<void>((resolve) => systemClock.after(LOOK_EVERY_MS, resolve));
-  }
-}
-
-/** False when the process runs a program that is not the one that is installed now: an older version, say. */
-export function runsOurs(pid: number | undefined, [program = ""]: readonly string[]): boolean {
-  if (pid === undefined || process.platform !== "linux") return true;
-  try {
-    return readlinkSync(`/proc/${pid}/exe`) === program;
-  } catch {
-    return true;
   }
 }

@@ -6,10 +6,11 @@ import { describeStep, type Step } from "../service/steps.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { SERVICE_EDGE_FLAGS, SERVICE_INSTALL_FLAGS } from "./service-flags.ts";
-import { canHandOver, handOver, runsOurs } from "./service-hand-over.ts";
+import { canHandOver, handOver } from "./service-hand-over.ts";
 import { type Found, type Identity, identityOfConfig, identityOfToken, read } from "./service-identity.ts";
 import { findCloudflared, type Takeover } from "./service-migrate.ts";
 import { planConnector, planEdge } from "./service-plan.ts";
+import { processOf } from "./service-process.ts";
 import { awaitState, findTarget, stateOf, type Target } from "./service-target.ts";
 
 const COMMAND = "culvert service install";
@@ -141,10 +142,10 @@ async function install(
   if (unknown !== undefined) return reportFailure(context, [unknown], { usage: false, command: COMMAND });
   const changed = await applySteps(steps, machine);
   const before = await stateOf(target);
-  const current = runsOurs(before.pid, spec.program);
-  const same = changed.size === 0 && before.active === "running" && current;
+  const runs = await processOf(target, before);
+  const same = changed.size === 0 && before.active === "running" && runs === "ours";
   if (same) context.print(`${unit} is installed and running: nothing to do`);
-  else if (changed.size === 0 && !current && canHandOver(target, before)) {
+  else if (changed.size === 0 && runs === "other" && canHandOver(target, before)) {
     // Nothing but the program is new. A restart would let new requests wait for the end of those that run.
     context.print(`${unit} runs another version of the program, which makes way for this one`);
     if (!(await handOver(target, before.pid, context.stop))) {
