@@ -84,7 +84,7 @@ function prepare(context: Context, target: Target): Found<Prepared> {
   }
   const replace = values.bool("replace");
   if (values.bool("migrate")) {
-    const found = findCloudflared(host, target.layout);
+    const found = findCloudflared(place);
     if (!found.ok) return found;
     for (const note of found.value.notes) context.note(note);
     const planned = planConnector(place, { ...found.value, replace });

@@ -3,11 +3,12 @@ import type { Host } from "../config/host.ts";
 import { ALL_RUN_FLAGS, RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { CLOUDFLARED, type CloudflaredCommand, readPlist, readScript, readUnit } from "../service/cloudflared.ts";
-import type { Layout } from "../service/layout.ts";
 import type { Step } from "../service/steps.ts";
 import { type Command, EXIT } from "./command.ts";
 import { parseArguments } from "./parse.ts";
 import { type Found, type Identity, identityOfConfig, identityOfToken, read } from "./service-identity.ts";
+import { type Place, planConfigFile } from "./service-plan.ts";
+import { IDENTITY_KEYS } from "./service-secrets.ts";
 
 /** What cloudflared's service ran, as ours needs it. */
 export interface Takeover {
@@ -20,9 +21,7 @@ export interface Takeover {
 }
 
 /** These say who the tunnel is, which our service keeps in its own way; or where the configuration is. */
-const NOT_COPIED: ReadonlySet<string> = new Set([
-  ...["token", "token-file", "credentials-file", "credentials-contents", "config"],
-]);
+const NOT_COPIED: ReadonlySet<string> = new Set([...IDENTITY_KEYS, "config"]);
 
 const asRun: Command["load"] = async () => ({ run: async () => await Promise.resolve(EXIT.failed) });
 /** cloudflared's command line, as far as a service has it. */
@@ -43,7 +42,8 @@ const GRAMMAR: Command = {
 };
 
 /** Finds the service of cloudflared on this machine, whatever init system it was installed for. */
-export function findCloudflared(host: Host, layout: Layout): Found<Takeover> {
+export function findCloudflared(place: Place): Found<Takeover> {
+  const { host, layout } = place;
   const service = findService(host);
   if (!service.ok) return service;
   const { command, stop } = service.value;
@@ -65,13 +65,14 @@ export function findCloudflared(host: Host, layout: Layout): Found<Takeover> {
   const whole = joinConfig(config?.text ?? "", added);
   // While both run, the address of cloudflared's metrics is taken.
   const first = whole.replace(/^(metrics\s*:.*)$/m, "# $1");
-  const later: Step = { kind: "file", path: layout.configFile, content: whole, mode: 0o644 };
+  const later = planConfigFile(place, { path: config?.path ?? layout.configFile, text: whole });
+  if (!later.ok) return later;
   return {
     ok: true,
     value: {
       identity: identity.value,
       config: { path: config?.path ?? layout.configFile, text: first },
-      after: [...stop, ...(first === whole ? [] : [later])],
+      after: [...stop, ...(first === whole ? [] : [later.value])],
       notes: [
         ...notes,
         ...(first === whole

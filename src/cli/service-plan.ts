@@ -2,11 +2,12 @@ import type { Host } from "../config/host.ts";
 import type { Values } from "../config/values.ts";
 import type { InitSystem } from "../service/init.ts";
 import type { Layout, ServiceSpec } from "../service/layout.ts";
-import type { Step } from "../service/steps.ts";
+import type { FileStep, Step } from "../service/steps.ts";
 import { SERVICE_EDGE_FLAGS } from "./service-flags.ts";
 import { configProblems, type Found, type Identity, identityOfToken, read } from "./service-identity.ts";
+import { type ServiceConfig, withoutIdentity } from "./service-secrets.ts";
 
-const TOKEN_MODE = 0o600;
+const SECRET_MODE = 0o600;
 /** Folders that a sandboxed service does not see, or not as we do. */
 const HIDDEN_FROM_SERVICES = /^\/(home|root|run\/user|tmp|var\/tmp)\//;
 const ENV_VALUE = /^[^'"\\\n$`]*$/;
@@ -52,7 +53,7 @@ export function planConnector(place: Place, wanted: Wanted): Found<readonly Step
     value: [
       ...init.prepare(spec),
       ...layout.dirs.map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
-      { kind: "file", path: layout.tokenFile, content: `${identity.token}\n`, mode: TOKEN_MODE, owner, secret: true },
+      { kind: "file", path: layout.tokenFile, content: `${identity.token}\n`, mode: SECRET_MODE, owner, secret: true },
       config.value,
       ...init.install(spec),
     ],
@@ -132,28 +133,55 @@ const EDGE_ENV: readonly string[] = [
   "# `culvert service restart --edge` puts them into force.",
 ];
 
-function planConfig({ host, layout }: Place, { config, replace }: Wanted, identity: Identity): Found<Step> {
-  const file = (content: string, keep: boolean): Found<Step> => ({
-    ok: true,
-    // The service reads it as an account that may not exist yet, so everybody can: secrets belong into the token.
-    value: { kind: "file", path: layout.configFile, content, keep, mode: 0o644 },
-  });
-  if (config === undefined) {
-    const present = host.exists(layout.configFile) ? read(host, layout.configFile) : undefined;
-    if (present?.ok === true) {
-      const problems = configProblems(host, layout.configFile, present.value, identity);
-      if (problems.length > 0) return fail(problems.join("\n"));
-    }
-    return file(skeleton(layout.configFile), true);
-  }
-  const problems = configProblems(host, config.path, config.text, identity);
+function planConfig(place: Place, { config, replace }: Wanted, identity: Identity): Found<Step> {
+  const { host, layout } = place;
+  const path = layout.configFile;
+  const present = host.exists(path) ? read(host, path) : undefined;
+  const there = present?.ok === true ? { path, text: present.value } : undefined;
+  const used = config ?? there;
+  const problems = used === undefined ? [] : configProblems(host, used.path, used.text, identity);
   if (problems.length > 0) return fail(problems.join("\n"));
-  const present = host.exists(layout.configFile) ? read(host, layout.configFile) : undefined;
-  const own = present?.ok === true && present.value !== skeleton(layout.configFile) && present.value !== config.text;
-  if (own && !replace) {
-    return fail(`${layout.configFile} exists and is different: give --replace to put ${config.path} in its place`);
+  const known = there && withoutIdentity(path, there.text);
+  if (config === undefined) {
+    // A service that is there already goes on, with what others may have read by now.
+    const secrets = known?.ok === true && !isPassing(place) ? known.value.secrets : [];
+    return { ok: true, value: { ...fileOf(place, { text: skeleton(path), secrets }), keep: true } };
   }
-  return file(config.text, false);
+  const step = planConfigFile(place, config);
+  if (!step.ok) return step;
+  const same = known?.ok === true && [skeleton(path), step.value.content].includes(known.value.text);
+  if (there !== undefined && !same && !replace) {
+    return fail(`${path} exists and is different: give --replace to put ${config.path} in its place`);
+  }
+  return step;
+}
+
+/** Writes a configuration to where the service reads it, without secrets that others could read there. */
+export function planConfigFile(
+  place: Place,
+  { path, text }: { readonly path: string; readonly text: string },
+): Found<FileStep> {
+  const stripped = withoutIdentity(path, text);
+  if (!stripped.ok) return stripped;
+  const { secrets } = stripped.value;
+  if (secrets.length > 0 && isPassing(place)) {
+    return fail(
+      `${path} holds ${secrets.join(", ")}, which every account here could read in the service's copy: give --user NAME, an account that exists, and only that one can`,
+    );
+  }
+  return { ok: true, value: fileOf(place, stripped.value) };
+}
+
+function fileOf({ init, spec, layout }: Place, { text, secrets }: ServiceConfig): FileStep {
+  const file = { kind: "file", path: layout.configFile, content: text } as const;
+  return secrets.length > 0
+    ? { ...file, mode: SECRET_MODE, owner: init.account(spec), secret: true }
+    : { ...file, mode: 0o644 };
+}
+
+/** Its account is made for each run, so no file can belong to it. */
+function isPassing({ init, spec }: Place): boolean {
+  return init.kind === "systemd" && spec.scope.kind === "system" && init.account(spec) === undefined;
 }
 
 function skeleton(path: string): string {
