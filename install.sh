@@ -40,6 +40,8 @@ this machine: CULVERT_TOKEN in the environment, or --token-file, keep the token 
   --no-service         leave services alone: install, restart and remove none
   --base-url URL       take releases from URL/dl/ (CULVERT_BASE_URL)
   --key KEY            trust this minisign public key too: a .pub file or its second line (CULVERT_UPDATE_KEY)
+  --cacert FILE        authorities (PEM) that the server's certificate is checked with, such as the ca.pem of an edge
+                       with --tls-internal (CULVERT_CACERT)
   --offline BUNDLE     take everything from what `culvert bundle` wrote: the archive, or the folder it was unpacked to
   --binary FILE        install this file, which you vouch for
   --sha256 HEX         refuse the --binary unless its SHA-256 is this
@@ -72,6 +74,7 @@ main() {
   export LC_ALL
   umask 022
   base_url=${CULVERT_BASE_URL:-$DEFAULT_BASE_URL}
+  cacert=${CULVERT_CACERT:-}
   keys=$DEFAULT_KEYS
   for key in $(say "${CULVERT_UPDATE_KEY:-}" | tr ',' ' '); do keys="$keys $(read_key "$key")"; done
   token=${CULVERT_TOKEN:-}
@@ -93,7 +96,7 @@ main() {
   given=no
   while [ $# -gt 0 ]; do
     case $1 in
-      --version | --dir | --token-file | --base-url | --key | --offline | --binary | --sha256)
+      --version | --dir | --token-file | --base-url | --key | --cacert | --offline | --binary | --sha256)
         [ -n "${2:-}" ] || die "$1 needs a value"
         case $1 in
           --version) wanted=${2#v} ;;
@@ -101,6 +104,7 @@ main() {
           --token-file) token_file=$2 ;;
           --base-url) base_url=$2 ;;
           --key) keys="$keys $(read_key "$2")" ;;
+          --cacert) cacert=$2 ;;
           --offline) offline=$2 ;;
           --binary) binary=$2 ;;
           --sha256) sha256=$2 ;;
@@ -151,6 +155,7 @@ check_arguments() {
     [ "$services" = yes ] || die "--no-service and a token do not go together"
   fi
   [ -z "$token_file" ] || [ -r "$token_file" ] || die "cannot read the token file \"$token_file\""
+  [ -z "$cacert" ] || [ -r "$cacert" ] || die "cannot read the authorities \"$cacert\""
   [ "$purge" = no ] || [ "$action" = uninstall ] || die "--purge goes with --uninstall"
   [ -z "$offline" ] || [ -z "$binary" ] || die "give --offline or --binary, not both"
   [ -z "$sha256" ] || [ -n "$binary" ] || die "--sha256 goes with --binary"
@@ -315,15 +320,21 @@ transfer() {
     (
       ulimit -f "$3" 2>/dev/null || true
       exec curl -fL "$quiet" --proto "=$protocols" --connect-timeout 20 --speed-limit 1 --speed-time "$SILENCE_S" \
-        -C - -o "$2" "$1" </dev/null
+        ${cacert:+--cacert "$cacert"} -C - -o "$2" "$1" </dev/null
     ) || code=$?
     explain_curl "$code"
   elif has wget; then
+    case $cacert:$1 in
+      ?*:https://*)
+        wget --help 2>&1 | grep -q -e '--ca-certificate' ||
+          die "this wget checks no certificate with \"$cacert\"" "Install curl, or use --offline BUNDLE or --binary FILE."
+        ;;
+    esac
     (
       ulimit -f "$3" 2>/dev/null || true
       # Without exec, so that it is this shell, and not the one around it, that tells of a crash.
       # shellcheck disable=SC2086 # words on purpose
-      wget -c -t 1 $wget_timeout -O "$2" "$1" </dev/null 2>"$work/wget.log"
+      wget -c -t 1 $wget_timeout ${cacert:+--ca-certificate="$cacert"} -O "$2" "$1" </dev/null 2>"$work/wget.log"
       exit $?
     ) 2>/dev/null || code=$?
     explain_wget "$code"
@@ -387,6 +398,10 @@ give_up() {
       "It was asked for through the proxy $(without_login "$proxy")," \
       "which the environment names: see http_proxy, https_proxy and no_proxy."
   fi
+  case $cacert:$reason in
+    :*certificate*) die "cannot download $(without_login "$1"): $reason" \
+      "An edge with --tls-internal has an authority of its own: give a copy of its ca.pem with --cacert ca.pem." ;;
+  esac
   die "cannot download $(without_login "$1"): $reason" \
     "Where only a proxy leads outside, name it with https_proxy=http://HOST:PORT."
 }

@@ -294,6 +294,13 @@ export const EDGE_RUN_FLAGS = [
     value: "DIR",
     help: "Releases that the edge's own site hands out at /dl/, beside /install.sh (default releases in the state directory)",
   },
+  {
+    name: "release-key",
+    env: ["CULVERT_RELEASE_KEY"],
+    type: "list",
+    value: "KEY",
+    help: "Minisign public key, or a .pub file, that installers from this edge trust beside those built in; repeatable",
+  },
   ADVERTISE_FLAG,
   {
     name: "once-per-connector",

@@ -1,7 +1,7 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import type { Host } from "../config/host.ts";
+import type { DownloadsOptions } from "../bundle/downloads.ts";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
@@ -30,6 +30,7 @@ import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { createTunnelToken } from "../edge/tunnel-token.ts";
 import { builtInKeys } from "../update/keys.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
+import type { MinisignPublicKey } from "../wire/minisign.ts";
 import { type Context, EXIT } from "./command.ts";
 import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
 import { pickAnyTunnel } from "./edge-pick.ts";
@@ -37,6 +38,7 @@ import { type PublicFlags, readPublicFlags } from "./edge-public.ts";
 import { stateDirOf } from "./edge-state.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
 import { startNotifier } from "./service-notify.ts";
+import { readKeys } from "./update-keys.ts";
 
 const MIN_ALERT_AFTER_MS = 1_000;
 /** How long everything stands still for another process that writes, in ms. Callers of the API try again. */
@@ -58,6 +60,7 @@ interface InspectFlags {
 interface EdgeRunOptions extends PublicFlags {
   readonly stateDir: string;
   readonly releaseDir: string | undefined;
+  readonly releaseKeys: readonly MinisignPublicKey[];
   readonly api: { readonly host: string; readonly port: number; readonly optional: boolean } | undefined;
   readonly http: { readonly host: string; readonly port: number };
   readonly tunnel: { readonly host: string; readonly port: number };
@@ -79,7 +82,7 @@ interface EdgeRunOptions extends PublicFlags {
 export async function run(context: Context): Promise<number> {
   const values = new Values(EDGE_RUN_FLAGS, { args: context.args, env: context.host.env });
   const problems = values.issues.map((issue) => issue.message);
-  const options = readOptions(values, context.host, problems);
+  const options = readOptions(values, context, problems);
   const log = loggerFor(values, context);
   if ("error" in log && typeof log.error === "string") problems.push(log.error);
   if (!("with" in log) || problems.length > 0) {
@@ -92,7 +95,7 @@ export async function run(context: Context): Promise<number> {
   }
 }
 
-function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOptions {
+function readOptions(values: Values, context: Context, problems: string[]): EdgeRunOptions {
   const address = (flag: string): { host: string; port: number } => {
     const text = values.string(flag) ?? "";
     const parsed = parseHostPort(text.startsWith(":") ? `0.0.0.0${text}` : text);
@@ -112,7 +115,7 @@ function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOpt
   if (asked !== undefined && domain === undefined) problems.push(`--domain "${asked}" must be ${DOMAIN_SHAPE}`);
   const api = values.string("api-listen");
   return {
-    stateDir: stateDirOf(values, host),
+    stateDir: stateDirOf(values, context.host),
     api:
       api === undefined || api === "off"
         ? undefined
@@ -122,6 +125,7 @@ function readOptions(values: Values, host: Host, problems: string[]): EdgeRunOpt
     location,
     domain,
     releaseDir: values.string("release-dir"),
+    releaseKeys: [...builtInKeys(), ...readKeys(context, values.list("release-key"), problems, "release-key")],
     advertise: values.list("advertise"),
     trustedProxies,
     oncePerConnector: values.bool("once-per-connector"),
@@ -200,7 +204,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
       renewCertificate,
       resetKey: resetKey(state),
       cookieKey: cookieKey(state),
-      releases: { folder: options.releaseDir ?? join(state.dir, "releases"), keys: builtInKeys() },
+      releases: releasesOf(options, state, log),
       webhookSecret: webhookSecret(state),
       api: options.api && {
         ...options.api,
@@ -255,6 +259,27 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
   await control?.close();
   log.info("Edge stopped");
   return EXIT.ok;
+}
+
+/** What installers are handed. Without a key each of them refuses it all, so that is said before the first one asks. */
+function releasesOf(
+  { releaseDir, releaseKeys: keys }: EdgeRunOptions,
+  state: EdgeState,
+  log: Logger,
+): DownloadsOptions {
+  const folder = releaseDir ?? join(state.dir, "releases");
+  if (keys.length === 0 && holdsRelease(folder)) {
+    log.error("No key is known for the releases, so installers refuse them: name it with --release-key", { folder });
+  }
+  return { folder, keys };
+}
+
+function holdsRelease(folder: string): boolean {
+  try {
+    return readdirSync(folder).some((name) => name.endsWith("SHA256SUMS"));
+  } catch {
+    return false;
+  }
 }
 
 /** What issues certificates to visitors, and for which names of the edge itself. */

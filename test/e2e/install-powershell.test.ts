@@ -195,7 +195,10 @@ describe("install.ps1: its text", () => {
     const unix = readFileSync(join(ROOT, "install.sh"), "utf8");
     const usage = /\$Usage = @'\n([\s\S]*?)\n'@\n/.exec(SCRIPT)?.[1] ?? "";
     const shown = options(usage, /^ {2}-([A-Za-z0-9]+) /gm);
-    expect(shown).toEqual(options(unix, /^ {2}--([a-z0-9-]+)(?: |$)/gm));
+    // Windows has one store of authorities for all: an edge's own is put there, which `irm` needs as well.
+    const unixAlone = ["cacert"];
+    const wanted = options(unix, /^ {2}--([a-z0-9-]+)(?: |$)/gm).filter((name) => !unixAlone.includes(name));
+    expect(shown).toEqual(wanted);
     const taken = options(SCRIPT.slice(0, SCRIPT.indexOf("\nfunction ")), /\]\$(\w+)/g);
     expect(taken.filter((name) => name !== "token")).toEqual(shown.slice());
   });
