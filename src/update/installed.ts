@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
-import { chmod, chown, copyFile, link, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, copyFile, link, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Clock } from "../core/clock.ts";
-import { describe, systemCode, TunnelError, toTunnelError } from "../core/errors.ts";
+import { describe, systemCode, TunnelError } from "../core/errors.ts";
 
 /** A new binary that takes longer to say its version is not taken, in ms. */
 export const SELF_TEST_LIMIT_MS = 30_000;
@@ -17,7 +17,12 @@ export interface InstalledBinary {
   readonly previous: string;
   /** What has been downloaded of the file with this SHA-256. */
   partial(sha256: string): string;
+  /** Taken by the one that updates; see `lockUpdates`. */
   readonly lock: string;
+  /** What installers see of it. */
+  readonly mark: string;
+  /** Versions that were taken back here. */
+  readonly rejected: string;
 }
 
 /** Names the files around a binary; all of them in its folder, so that a rename is enough to put one in place. */
@@ -29,7 +34,9 @@ export function installedBinary(path: string): InstalledBinary {
     previous: join(folder, `${stem}.previous${extension}`),
     // Windows runs nothing without the extension.
     partial: (sha256) => join(folder, `.${stem}.${sha256.slice(0, 16)}.new${extension}`),
-    lock: join(folder, `.${stem}.update`),
+    lock: join(folder, `.${stem}.lock`),
+    mark: join(folder, `.${stem}.update`),
+    rejected: join(folder, `.${stem}.rejected`),
   };
 }
 
@@ -40,39 +47,6 @@ export async function packageManagerOf(path: string): Promise<string | undefined
     (text) => text.trim().slice(0, 32),
     () => undefined,
   );
-}
-
-/**
- * Takes the place of the one that updates this binary. Throws a TunnelError when another process has it.
- *
- * @returns gives it back
- */
-export async function lockUpdates({ lock, path }: InstalledBinary): Promise<() => Promise<void>> {
-  for (let tries = 0; ; tries++) {
-    try {
-      await writeFile(lock, `${process.pid}\n`, { flag: "wx", mode: 0o600 });
-      return () => rm(lock, { force: true });
-    } catch (error) {
-      if (systemCode(error) !== "EEXIST") {
-        throw toTunnelError(error, "update.failed", `Cannot write to "${dirname(path)}", run it as the owner`);
-      }
-      const holder = Number(await readFile(lock, "utf8").catch(() => ""));
-      if (tries > 0 || (holder > 0 && isAlive(holder))) {
-        throw new TunnelError("update.failed", `Another update is under way (process ${holder})`, { cause: error });
-      }
-      // Its process was killed.
-      await rm(lock, { force: true });
-    }
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return systemCode(error) === "EPERM";
-  }
 }
 
 /** Gives a new file the rights of the one it will replace. */

@@ -9,13 +9,13 @@ import { download } from "./download.ts";
 import {
   type InstalledBinary,
   installedBinary,
-  lockUpdates,
   makeExecutable,
   replace,
   selfTest,
   swapWithPrevious,
   versionOf,
 } from "./installed.ts";
+import { lockUpdates } from "./lock.ts";
 import {
   MAX_BINARY_BYTES,
   MAX_MANIFEST_BYTES,
