@@ -6,6 +6,9 @@ const HAS_MOVED = 20;
 /** Each try that is in vain means that another holder has come and gone. */
 const MAX_TRIES = 100;
 
+/** Kept from the garbage collector, which closes what nobody can reach, and so would unlock it. */
+const held = new Set<{ close(): void }>();
+
 /**
  * Takes the file at `path`, which is made with mode 0600 and removed at the end, for this process alone. The lock is one
  * of the operating system, by way of SQLite, which knows the right one on each: it ends with its process, in whatever
@@ -21,7 +24,7 @@ export async function lockFile(path: string): Promise<(() => void) | undefined> 
     if (db === undefined) continue;
     try {
       // Nothing is written, so no journal is wanted beside it.
-      db.run("PRAGMA busy_timeout = 0; PRAGMA journal_mode = OFF; BEGIN EXCLUSIVE");
+      db.run("PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
     } catch (error) {
       const moved = hasMoved(db);
       db.close();
@@ -30,7 +33,10 @@ export async function lockFile(path: string): Promise<(() => void) | undefined> 
       if (moved) continue;
       return undefined;
     }
-    if (!hasMoved(db)) return () => release(path, db);
+    if (!hasMoved(db)) {
+      held.add(db);
+      return () => release(path, db);
+    }
     // Removed by its holder between our opening and our locking: others lock another file under this name.
     db.close();
   }
@@ -39,6 +45,7 @@ export async function lockFile(path: string): Promise<(() => void) | undefined> 
 
 /** Removed while it is held: whoever has opened it by now sees that it has moved. */
 function release(path: string, db: { close(): void }): void {
+  if (!held.delete(db)) return;
   const remove = (): void => rmSync(path, { force: true });
   if (process.platform !== "win32") remove();
   db.close();

@@ -42,7 +42,7 @@ describe("one update at a time", () => {
     await unlock();
     expect(it.left()).toEqual([]);
     await using holder = it.start("hold");
-    await pollUntil(() => it.log().length === 1, { what: "it has the lock" });
+    await pollUntil(() => it.log().length === 2, { what: "it has the lock" });
     const [, pid] = it.log()[0]?.split(" ") ?? [];
     expect(await refusal(lockUpdates(it.binary))).toBe(`Another update is under way (process ${pid})`);
     await holder.kill();
@@ -96,7 +96,7 @@ describe("one update at a time", () => {
     async () => {
       using it = prepare();
       await using first = it.start("hold");
-      await pollUntil(() => it.log().length === 1, { what: "it has the lock" });
+      await pollUntil(() => it.log().length === 2, { what: "it has the lock" });
       await first.kill();
       expect(it.left().sort()).toEqual([".culvert.lock", ".culvert.update"]);
       const got = await Promise.allSettled(Array.from({ length: 20 }, () => lockUpdates(it.binary)));
