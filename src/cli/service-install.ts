@@ -31,7 +31,7 @@ export async function run(context: Context): Promise<number> {
     });
   }
   try {
-    const prepared = prepare(context, target);
+    const prepared = await prepare(context, target);
     if (!prepared.ok) return reportFailure(context, prepared.error.split("\n"), { usage: false, command: COMMAND });
     const { steps, takeover } = prepared.value;
     if (dryRun) {
@@ -72,7 +72,7 @@ interface Prepared {
   readonly takeover: Takeover | undefined;
 }
 
-function prepare(context: Context, target: Target): Found<Prepared> {
+async function prepare(context: Context, target: Target): Promise<Found<Prepared>> {
   const { host } = context;
   const { values, spec } = target;
   const place = { host, init: target.init, spec, layout: target.layout };
@@ -84,7 +84,7 @@ function prepare(context: Context, target: Target): Found<Prepared> {
   }
   const replace = values.bool("replace");
   if (values.bool("migrate")) {
-    const found = findCloudflared(place);
+    const found = await findCloudflared(place, target.machine);
     if (!found.ok) return found;
     for (const note of found.value.notes) context.note(note);
     const planned = planConnector(place, { ...found.value, replace });

@@ -3,6 +3,7 @@ import type { Host } from "../config/host.ts";
 import { ALL_RUN_FLAGS, RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { CLOUDFLARED, type CloudflaredCommand, readPlist, readScript, readUnit } from "../service/cloudflared.ts";
+import type { Machine } from "../service/machine.ts";
 import type { Step } from "../service/steps.ts";
 import { type Command, EXIT } from "./command.ts";
 import { parseArguments } from "./parse.ts";
@@ -42,9 +43,9 @@ const GRAMMAR: Command = {
 };
 
 /** Finds the service of cloudflared on this machine, whatever init system it was installed for. */
-export function findCloudflared(place: Place): Found<Takeover> {
+export async function findCloudflared(place: Place, machine: Pick<Machine, "run">): Promise<Found<Takeover>> {
   const { host, layout } = place;
-  const service = findService(host);
+  const service = await findService(host, machine);
   if (!service.ok) return service;
   const { command, stop } = service.value;
   const parsed = parseArguments(GRAMMAR, command.args);
@@ -90,11 +91,23 @@ interface Service {
   readonly stop: readonly Step[];
 }
 
-function findService(host: Host): Found<Service> {
+/** cloudflared makes links of a name of its own, `S50et`, and people others: those that lead to its script are meant. */
+const UNLINK = `for link in /etc/rc?.d/[SK]??*; do
+  case $(readlink "$link") in */init.d/cloudflared) rm "$link" ;; esac
+done`;
+
+async function findService(host: Host, machine: Pick<Machine, "run">): Promise<Found<Service>> {
   if (host.platform === "win32") return fail("--migrate does not read services of Windows: give the token itself");
   const unit = CLOUDFLARED.unitPaths.find((path) => host.exists(path));
   if (unit !== undefined && host.exists("/run/systemd/system")) {
-    return readService(host, unit, readUnit, [
+    // With the drop-ins of all the folders there are, in their order.
+    const { code, stdout, stderr } = await machine.run(["systemctl", "cat", CLOUDFLARED.unit]);
+    if (code !== 0) return fail(`Cannot read ${CLOUDFLARED.unit}: ${stderr.trim()}`);
+    const readFile = (path: string): string | undefined => {
+      const text = read(host, path);
+      return text.ok ? text.value : undefined;
+    };
+    return serviceOf(CLOUDFLARED.unit, readUnit(stdout, readFile), [
       { kind: "run", argv: ["systemctl", "disable", "--now", CLOUDFLARED.updateTimer], mayFail: true },
       { kind: "run", argv: ["systemctl", "disable", "--now", CLOUDFLARED.unit] },
     ]);
@@ -102,11 +115,7 @@ function findService(host: Host): Found<Service> {
   if (host.exists(CLOUDFLARED.scriptPath)) {
     return readService(host, CLOUDFLARED.scriptPath, readScript, [
       { kind: "run", argv: [CLOUDFLARED.scriptPath, "stop"] },
-      {
-        kind: "run",
-        argv: ["sh", "-c", "rm -f /etc/rc[0-6].d/[SK]??cloudflared /etc/rc[0-6].d/[SK]??et"],
-        mayFail: true,
-      },
+      { kind: "run", what: "take cloudflared out of the runlevels", argv: ["sh", "-c", UNLINK], mayFail: true },
       { kind: "run", argv: ["rc-update", "del", "cloudflared", "default"], mayFail: true },
     ]);
   }
@@ -126,9 +135,11 @@ function readService(
   stop: readonly Step[],
 ): Found<Service> {
   const text = read(host, path);
-  if (!text.ok) return text;
-  const command = parse(text.value);
-  return command === undefined ? fail(`Cannot find in ${path} what it starts`) : { ok: true, value: { command, stop } };
+  return text.ok ? serviceOf(path, parse(text.value), stop) : text;
+}
+
+function serviceOf(name: string, command: CloudflaredCommand | undefined, stop: readonly Step[]): Found<Service> {
+  return command === undefined ? fail(`Cannot find in ${name} what it starts`) : { ok: true, value: { command, stop } };
 }
 
 /** Where cloudflared looks when nobody says (surface: section 9.1). */

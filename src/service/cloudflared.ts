@@ -23,17 +23,26 @@ export interface CloudflaredCommand {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** Reads a unit: the last `ExecStart` counts, and what stands in `Environment`. Undefined when nothing is started. */
-export function readUnit(text: string): CloudflaredCommand | undefined {
+/**
+ * Reads a unit with its drop-ins behind it, as `systemctl cat` prints them: the last `ExecStart` counts, and what stands
+ * in `Environment` and in the files of `EnvironmentFile`, which win; an empty assignment takes back those before it
+ * (systemd.exec(5)). `readFile` gives undefined where there is no file. Undefined when nothing is started.
+ */
+export function readUnit(text: string, readFile: (path: string) => string | undefined): CloudflaredCommand | undefined {
   let args: readonly string[] | undefined;
-  const env: Record<string, string> = {};
+  let own: readonly string[] = [];
+  let files: readonly string[] = [];
   for (const line of text.replace(/\\\n/g, " ").split("\n")) {
-    const match = /^\s*(ExecStart|Environment)\s*=\s*(.*)$/.exec(line);
-    if (match === null) continue;
-    const words = splitWords(match[2] ?? "");
-    if (match[1] === "ExecStart") args = words.length === 0 ? undefined : words.slice(1);
-    else for (const word of words) addVariable(env, word);
+    const [, key, value = ""] = /^\s*(ExecStart|Environment|EnvironmentFile)\s*=\s*(.*)$/.exec(line) ?? [];
+    if (key === undefined) continue;
+    const words = splitWords(value);
+    const none = words.length === 0;
+    if (key === "ExecStart") args = none ? undefined : words.slice(1);
+    else if (key === "Environment") own = none ? [] : [...own, ...words];
+    else files = none ? [] : [...files, value.trim().replace(/^-/, "")];
   }
+  const env: Record<string, string> = {};
+  for (const word of [...own, ...files.flatMap((path) => variables(readFile(path) ?? ""))]) addVariable(env, word);
   return args === undefined ? undefined : { args, env };
 }
 
@@ -51,6 +60,14 @@ export function readPlist(text: string): CloudflaredCommand | undefined {
   const words = plistWords(text);
   if (words === undefined) return undefined;
   return { args: words.slice(1), env: {} };
+}
+
+/** Assignments of a file of variables, one a line, without the quotes of their values. */
+function variables(text: string): readonly string[] {
+  return text.split("\n").flatMap((line) => {
+    const [, name, value = ""] = /^\s*(\w+)\s*=(.*)$/.exec(line) ?? [];
+    return name === undefined ? [] : [`${name}=${splitWords(value).join(" ")}`];
+  });
 }
 
 function addVariable(env: Record<string, string>, word: string): void {

@@ -451,10 +451,16 @@ interface Status {
       else await Bun.write(join(machine.root, "usr/local/bin/cloudflared"), Bun.file(CLOUDFLARED));
       const unit = [
         "[Unit]\nDescription=cloudflared\n[Service]\nRestart=always",
-        "ExecStart=/usr/local/bin/cloudflared --no-autoupdate --config /etc/cloudflared/config.yml tunnel --grace-period 1s --edge 127.0.0.1:7844 --cacert /etc/cloudflared/ca.pem run",
+        "ExecStart=/usr/local/bin/cloudflared --no-autoupdate tunnel run --token replaced-by-the-drop-in",
         "[Install]\nWantedBy=multi-user.target\n",
       ];
       write("etc/systemd/system/cloudflared.service", unit.join("\n"));
+      await machine.ask("mkdir", "-p", "/etc/systemd/system/cloudflared.service.d");
+      const dropIn = [
+        "[Service]\nExecStart=",
+        "ExecStart=/usr/local/bin/cloudflared --no-autoupdate --config /etc/cloudflared/config.yml tunnel --grace-period 1s --edge 127.0.0.1:7844 --cacert /etc/cloudflared/ca.pem run\n",
+      ];
+      write("etc/systemd/system/cloudflared.service.d/override.conf", dropIn.join("\n"));
       await machine.ask(
         "sh",
         "-c",
@@ -484,7 +490,7 @@ interface Status {
       await machine.ask(
         "sh",
         "-c",
-        "rm -r /etc/cloudflared /etc/systemd/system/cloudflared.service /usr/local/bin/cloudflared; systemctl daemon-reload",
+        "rm -r /etc/cloudflared /etc/systemd/system/cloudflared.service* /usr/local/bin/cloudflared; systemctl daemon-reload",
       );
     }, 120_000);
 

@@ -4,6 +4,7 @@ import { findCloudflared } from "../../../src/cli/service-migrate.ts";
 import { type Place, planConnector } from "../../../src/cli/service-plan.ts";
 import { withoutIdentity } from "../../../src/cli/service-secrets.ts";
 import { layoutOf, type ServiceSpec } from "../../../src/service/layout.ts";
+import { thisMachine } from "../../../src/service/machine.ts";
 import { openrc } from "../../../src/service/openrc.ts";
 import type { FileStep } from "../../../src/service/steps.ts";
 import { describeStep } from "../../../src/service/steps.ts";
@@ -97,12 +98,12 @@ describe("the copy of a configuration that a service reads", () => {
     expect(install(place({}), "edge-proxy: socks5://me:pw@proxy:1080\n")).toMatchObject({ file: { mode: 0o600 } });
   });
 
-  test("has nothing of it after --migrate either", () => {
+  test("has nothing of it after --migrate either", async () => {
     const at = place({
       "/etc/init.d/cloudflared": `cmd="/usr/bin/cloudflared --config /c.yml tunnel --loglevel debug run"\n`,
       "/c.yml": `token: ${TOKEN}\nmetrics: 127.0.0.1:9\n${RULES}`,
     });
-    const found = findCloudflared(at);
+    const found = await findCloudflared(at, thisMachine);
     if (!found.ok) throw new Error(found.error);
     const planned = planConnector(at, { ...found.value, replace: false });
     if (!planned.ok) throw new Error(planned.error);

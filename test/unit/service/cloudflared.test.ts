@@ -2,11 +2,13 @@ import { describe, expect, test } from "bun:test";
 import { readPlist, readScript, readUnit } from "../../../src/service/cloudflared.ts";
 import { splitWords } from "../../../src/service/quote.ts";
 
+const noFile = (): undefined => undefined;
+
 describe("what a service of cloudflared runs", () => {
   test("the unit it writes itself", () => {
     const unit =
       "[Service]\nTimeoutStartSec=15\nType=notify\nExecStart=/usr/bin/cloudflared --no-autoupdate tunnel run --token-file /etc/cloudflared/token\nRestart=on-failure\n";
-    expect(readUnit(unit)).toEqual({
+    expect(readUnit(unit, noFile)).toEqual({
       args: ["--no-autoupdate", "tunnel", "run", "--token-file", "/etc/cloudflared/token"],
       env: {},
     });
@@ -20,15 +22,44 @@ ExecStart=
 ExecStart=/usr/bin/cloudflared tunnel \\
   --config "/etc/my files/c.yml" run
 `;
-    expect(readUnit(unit)).toEqual({
+    expect(readUnit(unit, noFile)).toEqual({
       args: ["tunnel", "--config", "/etc/my files/c.yml", "run"],
       env: { TUNNEL_TOKEN: "abc def", TUNNEL_METRICS: "127.0.0.1:1" },
     });
   });
 
   test("a unit that starts nothing", () => {
-    expect(readUnit("[Service]\nExecStart=\n")).toBeUndefined();
-    expect(readUnit("")).toBeUndefined();
+    expect(readUnit("[Service]\nExecStart=\n", noFile)).toBeUndefined();
+    expect(readUnit("", noFile)).toBeUndefined();
+  });
+
+  test("a unit with drop-ins, as systemctl cat prints them", () => {
+    const printed = `# /etc/systemd/system/cloudflared.service
+[Service]
+Environment=TUNNEL_LOGLEVEL=warn TUNNEL_TOKEN=old
+EnvironmentFile=/etc/default/old
+ExecStart=/usr/bin/cloudflared tunnel run --token old
+
+# /etc/systemd/system/cloudflared.service.d/10.conf
+[Service]
+Environment=
+Environment=TUNNEL_METRICS=127.0.0.1:1 TUNNEL_REGION=us
+EnvironmentFile=
+EnvironmentFile=-/etc/default/cloudflared
+EnvironmentFile=-/nowhere
+# /etc/systemd/system/cloudflared.service.d/20.conf
+[Service]
+ExecStart=
+ExecStart=/usr/bin/cloudflared tunnel run
+`;
+    const files: Readonly<Record<string, string>> = {
+      "/etc/default/old": "TUNNEL_LOGFILE=/old\n",
+      "/etc/default/cloudflared": '# mine\nTUNNEL_TOKEN="abc"\nTUNNEL_METRICS=127.0.0.1:2\n',
+    };
+    expect(readUnit(printed, (path) => files[path])).toEqual({
+      args: ["tunnel", "run"],
+      env: { TUNNEL_METRICS: "127.0.0.1:2", TUNNEL_REGION: "us", TUNNEL_TOKEN: "abc" },
+    });
   });
 
   test("scripts of System V and OpenRC", () => {
