@@ -128,6 +128,26 @@ for (const init of INITS) {
         await connected(pid);
       }, 90_000);
 
+      test("an edge, whose process nobody names, is restarted for a new program only", async () => {
+        const edgePid = () => machine.ask("pgrep", "-n", "-u", "culvert-edge", "culvert");
+        const before = await edgePid();
+        expect(await culvert("service", "install", "--edge")).toMatchObject({
+          code: 0,
+          stdout: "culvert-edge is installed and running: nothing to do\n",
+        });
+        expect(await edgePid()).toBe(before);
+        await machine.ask("sh", "-c", `cp ${PROGRAM} ${PROGRAM}.new && mv ${PROGRAM}.new ${PROGRAM}`);
+        expect(await culvert("service", "install", "--edge")).toMatchObject({
+          code: 0,
+          stdout: "culvert-edge is installed and running\n",
+        });
+        expect(await edgePid()).not.toBe(before);
+        const { pid } = await connected();
+        expect(await culvert("service", "install", token)).toMatchObject({ code: 0 });
+        await connected(pid);
+        await served("418");
+      }, 90_000);
+
       test("installed twice, over damage, and beside a second tunnel", async () => {
         const { pid } = await connected();
         expect(await culvert("service", "install", token)).toEqual({
