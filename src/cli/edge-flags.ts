@@ -5,7 +5,7 @@ export const STATE_DIR_FLAG = {
   env: ["CULVERT_STATE_DIR"],
   type: "string",
   value: "DIR",
-  help: "Where the edge keeps its keys and tunnels; default: /var/lib/culvert for root, else ~/.local/state/culvert",
+  help: "Where the edge keeps its keys and tunnels; default, on Linux: /var/lib/culvert for root, else ~/.local/state/culvert",
 } as const satisfies Flag;
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const satisfies Flag;

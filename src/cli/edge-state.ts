@@ -9,9 +9,13 @@ import { refuseHalfRestored } from "../edge/restore-journal.ts";
 import { type EdgeState, openStateDir } from "../edge/state-dir.ts";
 import type { Store } from "../edge/store/port.ts";
 import { openSqliteStore } from "../edge/store/sqlite/index.ts";
+import { familyOf, type Layout, layoutOf, type Scope } from "../service/layout.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { UsageError } from "./management.ts";
+
+const SYSTEM: Scope = { kind: "system" };
+const OF_ROOT = "that of this machine's service is for root: use sudo, or name another place with --state-dir";
 
 /** What a command of the edge's owner works with. */
 export interface EdgeWork {
@@ -22,12 +26,21 @@ export interface EdgeWork {
 }
 
 /** Where the edge keeps its state: `--state-dir`, else the usual place of the system or of the user. */
-export function stateDirOf(values: Values, host: Host, isRoot = process.getuid?.() === 0): string {
+export function stateDirOf(values: Values, host: Host): string {
   const asked = values.string("state-dir");
-  if (asked !== undefined) return expandHome(host, asked);
-  if (host.platform === "win32") return `${host.env["ProgramData"] ?? "C:\\ProgramData"}\\culvert`;
-  if (isRoot) return "/var/lib/culvert";
-  return `${host.env["XDG_STATE_HOME"] ?? `${host.homeDir}/.local/state`}/culvert`;
+  return asked === undefined ? usualStateDir(host) : expandHome(host, asked);
+}
+
+/** Where it is when nobody says: where a service of this account has it, so that one edge is meant by both. */
+export function usualStateDir(host: Host, isRoot = process.getuid?.() === 0): string {
+  const ofSystem = isRoot || host.platform === "win32";
+  const given = host.env["XDG_STATE_HOME"];
+  if (!ofSystem && given !== undefined && given !== "") return `${given}/culvert`;
+  return edgeLayout(host, ofSystem ? { kind: "system" } : { kind: "user", home: host.homeDir }).stateDir;
+}
+
+function edgeLayout(host: Host, scope: Scope): Layout {
+  return layoutOf({ role: "edge", name: undefined, scope, program: [], user: undefined }, familyOf(host.platform));
 }
 
 /**
@@ -48,6 +61,9 @@ export async function withEdgeState(
     const dir = stateDirOf(values, context.host);
     refuseHalfRestored(dir);
     if (!options.make && isMissing(join(dir, "culvert.db"))) {
+      // Its own folder is closed to whoever asks this.
+      const elsewhere = process.getuid?.() !== 0 && context.host.exists(edgeLayout(context.host, SYSTEM).envFile);
+      if (elsewhere) throw new TunnelError("store.missing", `There is no edge in "${dir}": ${OF_ROOT}`);
       throw new TunnelError(
         "store.missing",
         `There is no edge in "${dir}": make one with culvert edge init --state-dir ${dir}, or name its place with --state-dir`,

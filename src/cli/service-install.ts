@@ -4,12 +4,14 @@ import { replaceable } from "../service/program-owner.ts";
 import { quoteWord } from "../service/quote.ts";
 import { describeStep, type Step } from "../service/steps.ts";
 import { type Context, EXIT } from "./command.ts";
+import { usualStateDir } from "./edge-state.ts";
 import { reportError, reportFailure } from "./failure.ts";
+import { planEdge } from "./service-edge.ts";
 import { SERVICE_EDGE_FLAGS, SERVICE_INSTALL_FLAGS } from "./service-flags.ts";
 import { canHandOver, handOver } from "./service-hand-over.ts";
 import { type Found, type Identity, identityOfConfig, identityOfToken, read } from "./service-identity.ts";
 import { findCloudflared, type Takeover } from "./service-migrate.ts";
-import { planConnector, planEdge } from "./service-plan.ts";
+import { planConnector } from "./service-plan.ts";
 import { processOf } from "./service-process.ts";
 import { awaitState, findTarget, stateOf, type Target } from "./service-target.ts";
 
@@ -79,8 +81,10 @@ async function prepare(context: Context, target: Target): Promise<Found<Prepared
   const refused = ownerProblem(target);
   if (refused !== undefined) return { ok: false, error: refused };
   if (spec.role === "edge") {
-    const planned = planEdge(place, values);
-    return planned.ok ? { ok: true, value: { steps: planned.value, takeover: undefined } } : planned;
+    const planned = planEdge(place, values, usualStateDir(host));
+    if (!planned.ok) return planned;
+    for (const note of planned.value.notes) context.note(note);
+    return { ok: true, value: { steps: planned.value.steps, takeover: undefined } };
   }
   const replace = values.bool("replace");
   if (values.bool("migrate")) {

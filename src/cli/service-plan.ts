@@ -1,16 +1,13 @@
 import type { Host } from "../config/host.ts";
-import type { Values } from "../config/values.ts";
 import type { InitSystem } from "../service/init.ts";
 import type { Layout, ServiceSpec } from "../service/layout.ts";
 import type { FileStep, Step } from "../service/steps.ts";
-import { SERVICE_EDGE_FLAGS } from "./service-flags.ts";
 import { configProblems, type Found, type Identity, identityOfToken, read } from "./service-identity.ts";
 import { type ServiceConfig, withoutIdentity } from "./service-secrets.ts";
 
 const SECRET_MODE = 0o600;
 /** Folders that a sandboxed service does not see, or not as we do. */
 const HIDDEN_FROM_SERVICES = /^\/(home|root|run\/user|tmp|var\/tmp)\//;
-const ENV_VALUE = /^[^'"\\\n$`]*$/;
 
 /** What an installation was asked to bring. */
 export interface Wanted {
@@ -60,38 +57,6 @@ export function planConnector(place: Place, wanted: Wanted): Found<readonly Step
   };
 }
 
-/** The same for an edge. */
-export function planEdge(place: Place, values: Values): Found<readonly Step[]> {
-  const { host, init, spec, layout } = place;
-  const refused = programProblem(place);
-  if (refused !== undefined) return fail(refused);
-  const lines = new Map<string, string>();
-  const present = host.exists(layout.envFile) ? read(host, layout.envFile) : undefined;
-  const kept: string[] = [];
-  for (const flag of SERVICE_EDGE_FLAGS) {
-    const [variable] = flag.env ?? [];
-    if (values.source(flag.name) !== "flag" || variable === undefined) continue;
-    const shown = values.shown().find(({ name }) => name === flag.name)?.value ?? "";
-    if (!ENV_VALUE.test(shown)) return fail(`--${flag.name} cannot hold quotes, backslashes or "$"`);
-    lines.set(variable, `${variable}='${shown}'`);
-  }
-  for (const line of present?.ok === true ? present.value.trimEnd().split("\n") : EDGE_ENV) {
-    const variable = /^(\w+)=/.exec(line)?.[1] ?? "";
-    kept.push(lines.get(variable) ?? line);
-    lines.delete(variable);
-  }
-  const content = `${[...kept, ...lines.values()].join("\n")}\n`;
-  return {
-    ok: true,
-    value: [
-      ...init.prepare(spec),
-      ...layout.dirs.map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
-      { kind: "file", path: layout.envFile, content, mode: 0o644 },
-      ...init.install(spec),
-    ],
-  };
-}
-
 /** What takes a service away; with `purge` also what belongs to whoever made the tunnel. */
 export function planUninstall(
   { init, spec, layout }: Omit<Place, "host">,
@@ -125,13 +90,6 @@ function stateDirs(init: InitSystem, { scope }: ServiceSpec, { stateDir }: Layou
   const name = stateDir.slice(stateDir.lastIndexOf("/") + 1);
   return init.kind === "systemd" && scope.kind === "system" ? [stateDir, `/var/lib/private/${name}`] : [stateDir];
 }
-
-const EDGE_ENV: readonly string[] = [
-  "# Settings of the edge, one a line: flags of `culvert edge run` as variables, such as",
-  "# CULVERT_DOMAIN='edge.example.com'",
-  "# CULVERT_HTTP_LISTEN='0.0.0.0:80'",
-  "# `culvert service restart --edge` puts them into force.",
-];
 
 function planConfig(place: Place, { config, replace }: Wanted, identity: Identity): Found<Step> {
   const { host, layout } = place;
@@ -197,7 +155,7 @@ function skeleton(path: string): string {
 }
 
 /** The program must be where its service can read it. */
-function programProblem({ init, spec }: Place): string | undefined {
+export function programProblem({ init, spec }: Place): string | undefined {
   const [path = ""] = spec.program;
   if (init.family === "windows" && /^[a-z]:\\users\\/i.test(path)) {
     return `A service cannot run ${path}, a file of one user: move it to "C:\\Program Files\\culvert" first`;

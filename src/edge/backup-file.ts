@@ -1,8 +1,9 @@
 import {
-  chmodSync,
   closeSync,
+  constants,
   copyFileSync,
   existsSync,
+  fchmodSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -17,6 +18,7 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, TunnelError } from "../core/errors.ts";
 import { isRestoresOwn, moveAll, removeLeftovers, undoMoves } from "./restore-journal.ts";
 import type { EdgeState } from "./state-dir.ts";
+import { giveToFolderOwner } from "./store/place-file.ts";
 import type { Store } from "./store/port.ts";
 
 /** What a state directory needs beside its database, and may be without. */
@@ -117,9 +119,16 @@ function unpack(path: string, dir: string): void {
   if (!existsSync(path)) throw new TunnelError("store.failed", `Cannot restore "${path}": there is no such file`);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const database = join(dir, DATABASE);
+  giveFolder(dir);
   copyFileSync(path, database);
-  // Whoever kept the backup may have let others read it.
-  chmodSync(database, 0o600);
+  const file = openSync(database, "r+");
+  try {
+    // Whoever kept the backup may have let others read it.
+    fchmodSync(file, 0o600);
+    giveToFolderOwner(file, database);
+  } finally {
+    closeSync(file);
+  }
   const db = new DatabaseSync(database);
   try {
     const rows = readFiles(db, path);
@@ -152,9 +161,21 @@ function readFiles(db: DatabaseSync, path: string): ReadonlyMap<string, Uint8Arr
   }
 }
 
+function giveFolder(path: string): void {
+  // Windows does not open folders, and has no root.
+  if (process.getuid?.() !== 0) return;
+  const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    giveToFolderOwner(folder, path);
+  } finally {
+    closeSync(folder);
+  }
+}
+
 function write(path: string, content: Uint8Array, mode: number): void {
   const file = openSync(path, "wx", mode);
   try {
+    giveToFolderOwner(file, path);
     writeSync(file, content);
     fsyncSync(file);
   } finally {

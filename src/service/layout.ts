@@ -40,6 +40,12 @@ export interface Layout {
   readonly logFile: string;
 }
 
+/** The family of a runtime's platform name; what is like no other is taken for Linux. */
+export function familyOf(platform: string): Family {
+  if (platform === "win32") return "windows";
+  return platform === "darwin" ? "macos" : platform === "freebsd" ? "freebsd" : "linux";
+}
+
 const INSTANCE = /^[a-z0-9](?:[a-z0-9-]{0,21}[a-z0-9])?$/;
 
 /** What is wrong with an instance's name, which becomes a part of unit, file and account names. */
@@ -63,7 +69,8 @@ export function layoutOf(spec: ServiceSpec, family: Family): Layout {
     tokenFile: under(own, "token"),
     configFile: under(own, "config.yml"),
     envFile: under(config, "edge.env"),
-    stateDir: under(state, "culvert-edge"),
+    // On Linux where `culvert edge` has always had it; elsewhere the folder above is not the edge's alone.
+    stateDir: under(state, family === "linux" ? "culvert" : "culvert-edge"),
     runDir: run,
     connectedFile: under(run, `${id}.pid`),
     logFile: under(logs, `${id}.log`),

@@ -20,6 +20,12 @@ export function prepareAccount(spec: ServiceSpec, { stateDir }: Layout): readonl
   const owner = accountOf(spec);
   return [
     ...(spec.user === undefined ? [{ kind: "account", name: owner } as const] : []),
-    ...(spec.role === "edge" ? [{ kind: "dir", path: stateDir, mode: 0o700, owner } as const] : []),
+    ...(spec.role === "edge"
+      ? [
+          { kind: "dir", path: stateDir, mode: 0o700, owner } as const,
+          // An edge that root made before.
+          { kind: "run", argv: ["chown", "-R", owner, stateDir] } as const,
+        ]
+      : []),
   ];
 }

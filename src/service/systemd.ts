@@ -215,7 +215,8 @@ function ownership(spec: ServiceSpec, version: number): readonly string[] {
           "AmbientCapabilities=CAP_NET_BIND_SERVICE",
           // It dials nobody, which is what the C library asks the kernel about its addresses for.
           "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
-          "StateDirectory=culvert-edge",
+          // One that root made is given to the account, with all that is in it.
+          "StateDirectory=culvert",
           "StateDirectoryMode=0700",
         ]
       : [

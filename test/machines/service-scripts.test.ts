@@ -9,7 +9,7 @@ const BINARY = builtBinary();
 const INITS: readonly MachineInit[] = ["openrc", "sysv"];
 const MISSING = BINARY === undefined ? "needs dist/culvert: ./scripts/build" : bootedMachineMissing(...INITS);
 const PROGRAM = "/usr/local/bin/culvert";
-const STATE = "/var/lib/culvert-edge";
+const STATE = "/var/lib/culvert";
 const HOST = "app.example.com";
 const FOLDERS = ["/etc", "/usr/local", "/var/lib", "/var/log", "/run", "/root", "/home"];
 /** Files that the machine itself writes while it runs. */

@@ -10,7 +10,7 @@ const BINARY = builtBinary();
 const MISSING = BINARY === undefined ? "needs dist/culvert: ./scripts/build" : bootedMachineMissing("systemd");
 const PROGRAM = "/usr/local/bin/culvert";
 const CONFIG = "/etc/culvert/config.yml";
-const STATE = "/var/lib/culvert-edge";
+const STATE = "/var/lib/culvert";
 const HOST = "app.example.com";
 /** The issue's bound on `systemd-analyze security`. */
 const MAX_EXPOSURE = 1.5;

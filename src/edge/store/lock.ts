@@ -2,6 +2,7 @@ import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } 
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, systemCode, TunnelError } from "../../core/errors.ts";
+import { giveToFolderOwner } from "./place-file.ts";
 import { isBusy } from "./sqlite/sqlite-errors.ts";
 
 const LOCK_FILE = "edge.lock";
@@ -51,7 +52,12 @@ function openLock(dir: string): DatabaseSync {
   try {
     // SQLite would make it readable for all. Only a new file is opened: closing one that this process has locked would
     // unlock it (POSIX, fcntl).
-    closeSync(openSync(path, "wx", 0o600));
+    const file = openSync(path, "wx", 0o600);
+    try {
+      giveToFolderOwner(file, path);
+    } finally {
+      closeSync(file);
+    }
   } catch (error) {
     if (systemCode(error) !== "EEXIST") throw failed(dir, error);
   }

@@ -1,4 +1,5 @@
-import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fchownSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
 import { systemCode } from "../../core/errors.ts";
 
 /**
@@ -24,6 +25,13 @@ export function writeWhole(path: string, text: string, mode: number): void {
   renameSync(writeTemporary(path, text, mode), path);
 }
 
+/** Root works in the folder of a service, too, whose account must be able to read what root leaves there. */
+export function giveToFolderOwner(file: number, path: string): void {
+  if (process.getuid?.() !== 0) return;
+  const { uid, gid } = statSync(dirname(path));
+  if (uid !== 0) fchownSync(file, uid, gid);
+}
+
 /** Writes a file beside `path`, down to the disk, and gives its name. */
 export function writeTemporary(path: string, text: string, mode: number): string {
   const temporary = `${path}.${process.pid}.tmp`;
@@ -31,6 +39,7 @@ export function writeTemporary(path: string, text: string, mode: number): string
   rmSync(temporary, { force: true });
   const file = openSync(temporary, "wx", mode);
   try {
+    giveToFolderOwner(file, path);
     writeSync(file, text);
     fsyncSync(file);
   } catch (error) {

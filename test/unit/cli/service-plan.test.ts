@@ -21,7 +21,7 @@ test("purging an account's services stays within its home", () => {
 
 test("purging the machine's edge removes its state, and the folder that systemd keeps it in", () => {
   const paths = purged({ kind: "system" }, "edge");
-  expect(paths).toContain("/var/lib/culvert-edge");
-  expect(paths).toContain("/var/lib/private/culvert-edge");
+  expect(paths).toContain("/var/lib/culvert");
+  expect(paths).toContain("/var/lib/private/culvert");
   expect(paths.at(-1)).toBe("/etc/culvert");
 });

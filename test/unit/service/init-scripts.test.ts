@@ -54,10 +54,10 @@ describe("OpenRC", () => {
       [
         "if setpriv --help 2>&1 | grep -q -- --reuid; then",
         "  command=$(command -v setpriv)",
-        '  command_args="--reuid=culvert-edge --regid=$(id -g culvert-edge) --init-groups --inh-caps=+net_bind_service --ambient-caps=+net_bind_service /usr/local/bin/culvert edge run --state-dir /var/lib/culvert-edge"',
+        '  command_args="--reuid=culvert-edge --regid=$(id -g culvert-edge) --init-groups --inh-caps=+net_bind_service --ambient-caps=+net_bind_service /usr/local/bin/culvert edge run --state-dir /var/lib/culvert"',
         "else",
         "  command=/usr/local/bin/culvert",
-        '  command_args="edge run --state-dir /var/lib/culvert-edge"',
+        '  command_args="edge run --state-dir /var/lib/culvert"',
         "  command_user=culvert-edge",
         '  capabilities="^cap_net_bind_service"',
         "fi",
@@ -69,7 +69,8 @@ describe("OpenRC", () => {
     expect([...openrc.prepare(EDGE), ...openrc.install(EDGE)].map((step) => describeStep(step).split("\n")[0])).toEqual(
       [
         "make system account culvert-edge unless it exists",
-        "make folder /var/lib/culvert-edge (0700, owner culvert-edge)",
+        "make folder /var/lib/culvert (0700, owner culvert-edge)",
+        "run chown -R culvert-edge /var/lib/culvert",
         "write /etc/init.d/culvert-edge (0755)",
         "run rc-update add culvert-edge default",
       ],

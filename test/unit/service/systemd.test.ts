@@ -254,7 +254,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart=/usr/local/bin/culvert edge run --state-dir /var/lib/culvert-edge
+ExecStart=/usr/local/bin/culvert edge run --state-dir /var/lib/culvert
 ExecReload=/bin/kill -HUP $MAINPID
 EnvironmentFile=-/etc/culvert/edge.env
 UnsetEnvironment=BUN_BE_BUN BUN_OPTIONS
@@ -273,7 +273,7 @@ ProtectHome=yes
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 AmbientCapabilities=CAP_NET_BIND_SERVICE
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-StateDirectory=culvert-edge
+StateDirectory=culvert
 StateDirectoryMode=0700
 NoNewPrivileges=yes
 ProtectSystem=strict
