@@ -10,7 +10,17 @@ export const UPDATE_FLAGS = [
     help: "Where releases are: an http(s) address, a folder, or one binary with its .minisig beside it",
   },
   { name: "check", type: "bool", help: "Only say whether there is another version" },
-  { name: "version", type: "string", value: "V", help: "Take this version instead of the newest" },
+  {
+    name: "version",
+    type: "string",
+    value: "V",
+    help: "Take this version instead of the newest, also one that was taken back here",
+  },
+  {
+    name: "services",
+    type: "bool",
+    help: "Have the services of this program take the new version (systemd); one that does not serve is taken back",
+  },
   { name: "rollback", type: "bool", help: "Go back to the version before the last update" },
   {
     name: "update-key",

@@ -5,12 +5,14 @@ import { describe } from "../core/errors.ts";
 import { BUILD_TARGET, VERSION } from "../core/version.ts";
 import { packageManagerOf } from "../update/installed.ts";
 import { builtInKeys } from "../update/keys.ts";
-import { type Running, rollback, type UpdateOutcome, update } from "../update/update.ts";
+import { updateOnTrial } from "../update/trial.ts";
+import { type Running, rollback, type UpdateOptions, type UpdateOutcome, update } from "../update/update.ts";
 import { parseVersion } from "../update/version.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportFailure } from "./failure.ts";
 import { UPDATE_FLAGS } from "./update-flags.ts";
 import { readKeys } from "./update-keys.ts";
+import { RunningServices } from "./update-services.ts";
 
 /** What a timer or a script acts on: after `updated` the service wants a restart (surface: section 7). */
 const UPDATED = 11;
@@ -29,9 +31,10 @@ export async function run(context: Context): Promise<number> {
   const goBack = values.bool("rollback");
   if (context.positionals.length > 0) usage.push(`${command} takes no arguments`);
   if (version !== undefined && parseVersion(version) === undefined) usage.push(`"${version}" is not a version`);
-  if (goBack && (version !== undefined || values.bool("check"))) {
-    usage.push("--rollback goes with neither --version nor --check");
-  }
+  const check = values.bool("check");
+  const withServices = values.bool("services");
+  if (goBack && (version !== undefined || check)) usage.push("--rollback goes with neither --version nor --check");
+  if (withServices && (goBack || check)) usage.push("--services goes with neither --rollback nor --check");
   if (!goBack && from === undefined) {
     usage.push("Say where releases are with --from or CULVERT_UPDATE_FROM: no server is asked unless you name it");
   }
@@ -50,17 +53,26 @@ export async function run(context: Context): Promise<number> {
     return EXIT.ok;
   }
   try {
-    const outcome = goBack
-      ? await rollback(running, systemClock)
-      : await update({
-          ...{ from: expandHome(host, from ?? ""), running, keys: [...builtInKeys(), ...keys], version },
-          allowDowngrade: values.bool("allow-downgrade"),
-          check: values.bool("check"),
-          clock: systemClock,
-          signal: context.stop,
-          onProgress: progress(note),
-        });
-    return report(outcome, running.path, print);
+    if (goBack) return report(await rollback(running, systemClock), running.path, print);
+    const options: UpdateOptions = {
+      ...{ from: expandHome(host, from ?? ""), running, keys: [...builtInKeys(), ...keys], version, check },
+      evenIfRejected: version !== undefined,
+      allowDowngrade: values.bool("allow-downgrade"),
+      clock: systemClock,
+      signal: context.stop,
+      onProgress: progress(note),
+    };
+    if (!withServices) return report(await update(options), running.path, print);
+    const services = await RunningServices.find(context, running.path);
+    const outcome = await updateOnTrial({ ...options, takeOver: () => services.takeOver() });
+    if (outcome.kind !== "failed") return report(outcome, running.path, print);
+    note(`culvert: Version ${outcome.version} does not work here: ${outcome.reason}`);
+    if (!outcome.takenBack)
+      return fail("It is not taken back: this was stopped, or another process has changed the program");
+    await services.bringBack();
+    return fail(
+      `${running.path} is culvert ${running.version} again, and no update takes ${outcome.version} by itself`,
+    );
   } catch (error) {
     return fail(describe(error));
   }
@@ -74,6 +86,12 @@ function report(outcome: UpdateOutcome, path: string, print: (text: string) => v
     case "available":
       print(`culvert ${outcome.to} can replace ${outcome.from}`);
       return EXIT.ok;
+    case "rejected": {
+      const { version, at, reason } = outcome.rejection;
+      print(`culvert ${version} was taken back here at ${at}: ${reason}`);
+      print(`No update takes it by itself; culvert update --version ${version} does`);
+      return EXIT.ok;
+    }
     case "updated":
       print(`${path} is now culvert ${outcome.to}, before ${outcome.from}: restart what runs it`);
       return UPDATED;

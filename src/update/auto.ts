@@ -1,12 +1,13 @@
 import { access, constants } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Clock, delay, type Random } from "../core/clock.ts";
-import { describe } from "../core/errors.ts";
+import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { MinisignPublicKey } from "../wire/minisign.ts";
-import { packageManagerOf, versionOf } from "./installed.ts";
+import { packageManagerOf } from "./installed.ts";
 import { nextCheckMs, type Schedule } from "./schedule.ts";
-import { type Running, rollback, update } from "./update.ts";
+import { updateOnTrial } from "./trial.ts";
+import { type Running, update } from "./update.ts";
 
 export interface AutoUpdateOptions {
   readonly from: string;
@@ -34,14 +35,14 @@ export async function whyNotReplaceable(path: string): Promise<string | undefine
 
 /**
  * Looks for newer versions now and then, installs one and lets it take over. A version that does not take over is taken
- * back and not tried again. Resolves at the end of the signal, or after the hand-over; never rejects.
+ * back and not tried again, by this process or by another. Resolves at the end of the signal, or after the hand-over; never rejects.
  */
 export async function updateNowAndThen(options: AutoUpdateOptions): Promise<void> {
   const { clock, log, signal } = options;
-  const rejected = new Set<string>();
+  const failed = new Set<string>();
   while (await delay(clock, nextCheckMs(options.schedule, clock.wallMs(), options.random), signal)) {
     try {
-      if (await tryOnce(options, rejected)) return;
+      if (await tryOnce(options, failed)) return;
     } catch (error) {
       if (!signal.aborted) log.warn("The update failed, and this version goes on", { error: describe(error) });
     }
@@ -49,25 +50,25 @@ export async function updateNowAndThen(options: AutoUpdateOptions): Promise<void
 }
 
 /** True after a hand-over. */
-async function tryOnce(options: AutoUpdateOptions, rejected: Set<string>): Promise<boolean> {
+async function tryOnce(options: AutoUpdateOptions, failed: Set<string>): Promise<boolean> {
   const { from, keys, running, clock, log, signal } = options;
   const common = { from, keys, running, clock, signal, allowDowngrade: false, onProgress: () => {} };
   const found = await update({ ...common, check: true });
-  if (found.kind === "current" || rejected.has(found.to)) return false;
-  // Another process may have been quicker, also with a version that is newer still.
-  const outcome = await update({ ...common, version: found.to, check: false });
-  const to = outcome.kind === "current" ? outcome.version : outcome.to;
-  if (rejected.has(to)) return false;
-  log.info(`Version ${to} is installed, and takes over from ${running.version}`);
-  try {
-    await options.handOver();
-    return true;
-  } catch (error) {
-    if (signal.aborted) return false;
-    rejected.add(to);
-    const there = await versionOf(running.path, clock).catch(() => undefined);
-    if (outcome.kind === "updated" && there === to) await rollback(running, clock);
-    log.error(`Version ${to} does not work here, and ${running.version} goes on`, { error: describe(error) });
-    return false;
-  }
+  if (found.kind !== "available" || failed.has(found.to)) return false;
+  const outcome = await updateOnTrial({
+    ...{ ...common, version: found.to, check: false },
+    takeOver: async (version) => {
+      // Another process may have been quicker, also with a version that is newer still.
+      if (failed.has(version)) throw new TunnelError("update.failed", "It did not take over before");
+      log.info(`Version ${version} is installed, and takes over from ${running.version}`);
+      await options.handOver();
+    },
+  });
+  if (outcome.kind === "rejected") return false;
+  if (outcome.kind !== "failed") return true;
+  const { version, reason } = outcome;
+  if (signal.aborted || failed.has(version)) return false;
+  failed.add(version);
+  log.error(`Version ${version} does not work here, and ${running.version} goes on`, { error: reason });
+  return false;
 }

@@ -26,6 +26,7 @@ import {
   parseManifest,
   type ReleaseFile,
 } from "./manifest.ts";
+import { forget, type Rejection, rejectionOf, remember } from "./rejected.ts";
 import { minisignDigest, verifyMinisign } from "./signature.ts";
 import { openSource, type ReleaseFolder } from "./source.ts";
 import { compareVersions, parseVersion } from "./version.ts";
@@ -48,6 +49,8 @@ export interface UpdateOptions {
   readonly version?: string | undefined;
   /** A version below the running one is refused unless this is true. */
   readonly allowDowngrade: boolean;
+  /** Takes a version that was taken back here before. @default false */
+  readonly evenIfRejected?: boolean;
   /** Only look. */
   readonly check: boolean;
   readonly clock: Clock;
@@ -59,7 +62,10 @@ export interface UpdateOptions {
 
 export type UpdateOutcome =
   | { readonly kind: "current"; readonly version: string }
-  | { readonly kind: "available" | "updated"; readonly from: string; readonly to: string };
+  | { readonly kind: "available"; readonly from: string; readonly to: string }
+  | { readonly kind: "updated"; readonly from: string; readonly to: string }
+  /** Nothing was done: this version was taken back here before. */
+  | { readonly kind: "rejected"; readonly rejection: Rejection };
 
 /** What there is to install. */
 interface Release {
@@ -83,8 +89,10 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   if (order < 0 && !options.allowDowngrade) {
     throw refusal(`Version ${to} is older than ${from}, which runs: --allow-downgrade takes it all the same`);
   }
-  if (options.check) return { kind: "available", from, to };
   const binary = installedBinary(running.path);
+  const rejection = options.evenIfRejected === true ? undefined : await rejectionOf(binary.rejected, to);
+  if (rejection !== undefined) return { kind: "rejected", rejection };
+  if (options.check) return { kind: "available", from, to };
   const unlock = await lockUpdates(binary);
   try {
     // The file may be another than the one that this process was started from. One that does not run is replaced.
@@ -100,6 +108,7 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
       await makeExecutable(fresh, binary.path);
       await selfTest(fresh, to, clock);
       await replace(binary, fresh);
+      await forget(binary.rejected, to);
     } catch (error) {
       // Whole and yet no good: the next try must not find it.
       await rm(fresh, { force: true });
@@ -111,8 +120,18 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   return { kind: "updated", from, to };
 }
 
-/** Goes back to the version that the last update replaced; once more brings it back. Throws a TunnelError. */
-export async function rollback(running: Running, clock: Clock): Promise<UpdateOutcome> {
+/** Why a version is taken back. */
+export interface Blame {
+  readonly version: string;
+  /** For people; remembered. */
+  readonly reason: string;
+}
+
+/**
+ * Goes back to the version that the last update replaced; once more brings it back. With a blame this is done only while
+ * that version is installed, and no update takes it again by itself. Throws a TunnelError.
+ */
+export async function rollback(running: Running, clock: Clock, blame?: Blame): Promise<UpdateOutcome> {
   const binary = installedBinary(running.path);
   const there = await stat(binary.previous).then(
     (found) => found.isFile(),
@@ -121,9 +140,17 @@ export async function rollback(running: Running, clock: Clock): Promise<UpdateOu
   if (!there) throw refusal(`There is no earlier version: "${binary.previous}" does not exist`);
   const unlock = await lockUpdates(binary);
   try {
+    if (blame !== undefined) {
+      const said = await versionOf(binary.path, clock).catch(() => "");
+      if (said !== blame.version) return { kind: "current", version: said };
+    }
     const to = await versionOf(binary.previous, clock);
     if (parseVersion(to) === undefined) throw refusal(`"${binary.previous}" is not a culvert`);
     await swapWithPrevious(binary);
+    await forget(binary.rejected, to);
+    if (blame !== undefined) {
+      await remember(binary.rejected, { ...blame, at: new Date(clock.wallMs()).toISOString() });
+    }
     return { kind: "updated", from: running.version, to };
   } catch (error) {
     throw toTunnelError(error, "update.failed", `Cannot replace "${binary.path}"`);

@@ -271,5 +271,31 @@ const MISSING = bootedMachineMissing("systemd");
       },
       DEADLINE_MS * 2,
     );
+
+    test(
+      "a version that does not connect is taken back, the tunnel never stops, and the timer does not take it again",
+      async () => {
+        const LATER = "1.2.0";
+        const release = join(machine.root, "release");
+        const script = `#!/bin/sh\n[ "$1" = version ] && echo ${LATER} && exit\nexit 7\n`;
+        publishVersion(release, LATER, Buffer.from(script), key);
+        const before = await show("MainPID", "NRestarts");
+        // The old program is given a minute by itself.
+        await machine.ask("systemctl", "start", "--no-block", "culvert-update.service");
+        const result = (): Promise<string> => machine.ask("systemctl", "is-failed", "culvert-update.service");
+        await pollUntil(async () => (await result()).trim() === "failed", { what: "it ends", deadlineMs: 120_000 });
+        const log = await machine.ask("journalctl", "-u", "culvert-update", "-o", "cat");
+        expect(log).toContain(`Version ${LATER} does not work here: culvert.service did not hand over`);
+        expect(await machine.ask(PROGRAM, "version", "--short")).toBe(NEW);
+        expect(await show("MainPID", "NRestarts", "ActiveState")).toEqual({ ...before, ActiveState: "active" });
+        const ask = `curl -s -o /dev/null -w '%{http_code}' -H 'Host: app.example.com' http://127.0.0.1/`;
+        expect(await machine.ask("sh", "-c", ask)).toBe("200");
+        const check = await machine.ask(PROGRAM, "update", "--check", "--from", "/release");
+        expect(check).toContain(`culvert ${LATER} was taken back here at `);
+        await machine.ask("systemctl", "start", "culvert-update.service");
+        expect(await machine.ask(PROGRAM, "version", "--short")).toBe(NEW);
+      },
+      DEADLINE_MS * 3,
+    );
   },
 );

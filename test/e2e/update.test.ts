@@ -143,6 +143,29 @@ describe("an update", () => {
   });
 
   test(
+    "does not take a version again that was taken back, unless it is named",
+    async () => {
+      using at = install();
+      const rejected = [{ version: NEW, at: "2026-01-02T03:04:05.678Z", reason: "culvert.service is not connected" }];
+      writeFileSync(join(at.bin, ".culvert.rejected"), JSON.stringify({ rejected }));
+      for (const check of [["--check"], []]) {
+        const { code, out, err } = await run(at.path, "--from", good, ...check);
+        expect({ code, err }).toEqual({ code: 0, err: "" });
+        expect(out).toBe(
+          `culvert ${NEW} was taken back here at 2026-01-02T03:04:05.678Z: culvert.service is not connected\nNo update takes it by itself; culvert update --version ${NEW} does\n`,
+        );
+        expect(versionOf(at.path)).toBe(OLD);
+      }
+      const named = await run(at.path, "--from", good, "--version", NEW, "--check");
+      expect(named.out).toBe(`culvert ${NEW} can replace ${OLD}\n`);
+      expect((await run(at.path, "--from", good, "--version", NEW)).code).toBe(11);
+      expect(versionOf(at.path)).toBe(NEW);
+      expect(readdirSync(at.bin).sort()).toEqual(["culvert", "culvert.previous"]);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
     "comes from one signed file",
     async () => {
       using at = install();

@@ -6,6 +6,7 @@ import { systemClock } from "../../../src/core/clock.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
 import { silentLogger } from "../../../src/core/log.ts";
 import { updateNowAndThen } from "../../../src/update/auto.ts";
+import { updateOnTrial } from "../../../src/update/trial.ts";
 import { type UpdateOptions, update } from "../../../src/update/update.ts";
 import { makeMinisignKey } from "../../support/minisign-key.ts";
 import { publishVersion, thisTarget } from "../../support/releases.ts";
@@ -88,5 +89,64 @@ describe("by itself", () => {
     await updateNowAndThen({ ...it.options, signal: stop.signal, schedule, random, log: silentLogger, handOver });
     expect(tries).toBe(1);
     expect(it.left()).toEqual({ files: ["culvert"], runs: program("1.2.0") });
+  });
+
+  test("what does not take over is taken back and remembered: no other process tries it, a person may", async () => {
+    using it = await prepare("1.0.0");
+    const stop = new AbortController();
+    let checks = 0;
+    const tried: string[] = [];
+    const auto = {
+      ...{ ...it.options, signal: stop.signal, schedule, log: silentLogger },
+      handOver: async (): Promise<void> => {
+        tried.push(it.left().runs);
+        throw new TunnelError("update.failed", "It was not registered\nafter 60 s");
+      },
+      random: (): number => {
+        if (++checks % 3 === 0) stop.abort();
+        return 0.5;
+      },
+    };
+    await updateNowAndThen(auto);
+    expect(tried).toEqual([program("1.1.0")]);
+    expect(it.left()).toEqual({
+      files: [".culvert.rejected", "culvert", "culvert.previous"],
+      runs: program("1.0.0"),
+    });
+    const again = new AbortController();
+    await updateNowAndThen({
+      ...{ ...auto, signal: again.signal },
+      random: () => {
+        if (++checks === 6) again.abort();
+        return 0.5;
+      },
+    });
+    expect(tried).toHaveLength(1);
+    const rest = { allowDowngrade: false, onProgress: () => {} };
+    for (const check of [true, false]) {
+      expect(await update({ ...it.options, ...rest, check })).toEqual({
+        kind: "rejected",
+        rejection: { version: "1.1.0", at: expect.any(String), reason: "It was not registered after 60 s" },
+      });
+    }
+    expect(it.left().runs).toBe(program("1.0.0"));
+    const outcome = await update({ ...it.options, ...rest, check: false, version: "1.1.0", evenIfRejected: true });
+    expect(outcome).toMatchObject({ kind: "updated", to: "1.1.0" });
+    expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+  });
+
+  test("a damaged memory of rejections hinders no update, and one that was replaced meanwhile is not taken back", async () => {
+    using it = await prepare("1.0.0");
+    const { path } = it.options.running;
+    writeFileSync(join(dirname(path), ".culvert.rejected"), '{"rejected":[{"version":"1.1.0"},7]}');
+    const outcome = await updateOnTrial({
+      ...{ ...it.options, allowDowngrade: false, check: false, onProgress: () => {} },
+      takeOver: async () => {
+        writeFileSync(path, program("1.3.0"), { mode: 0o755 });
+        throw new TunnelError("update.failed", "No");
+      },
+    });
+    expect(outcome).toEqual({ kind: "failed", version: "1.1.0", takenBack: false, reason: "No" });
+    expect(it.left().runs).toBe(program("1.3.0"));
   });
 });
