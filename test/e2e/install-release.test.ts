@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -220,6 +221,22 @@ describe("what is trusted", () => {
     writeFileSync(join(lab.releases, "SHA256SUMS.minisig"), "untrusted comment: x\nAAAA\ntrusted comment: y\nAAAA\n");
     expect((await lab.install([], it.at)).err).toContain("no minisign signature");
     expect(existsSync(lab.dir)).toBe(false);
+  });
+
+  test("an older release, really signed, in place of the newest is taken by a machine that has none, else refused", async () => {
+    await using it = await publish();
+    const { lab } = it;
+    expect(await lab.install([], it.at)).toMatchObject({ code: 0, err: "" });
+    rmSync(lab.releases, { recursive: true });
+    lab.publish("0.9.0");
+    const refused = await lab.install([], it.at);
+    expect(refused.code).toBe(1);
+    expect(refused.err).toContain("culvert 0.9.0 is older than 1.0.0, which is installed; nothing was changed");
+    const fresh = await lab.run(["--dir", join(lab.home, "fresh")], it.at);
+    expect(fresh).toMatchObject({ code: 0, out: expect.stringContaining("culvert version 0.9.0") });
+    const wanted = await lab.run(["--dir", join(lab.home, "wanted"), "--version", "1.0.0"], it.at);
+    expect(wanted.code).toBe(1);
+    expect(existsSync(join(lab.home, "wanted"))).toBe(false);
   });
 
   test.each(["gawk", "mawk", "original-awk"].filter(hasCommand))(
