@@ -14,7 +14,7 @@ import { describe } from "../core/errors.ts";
 import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
-import type { SlotEnd } from "../supervisor/plan.ts";
+import type { SlotEnd } from "../supervisor/model.ts";
 import { type Context, EXIT } from "./command.ts";
 import { wayToEdge } from "./edge-way.ts";
 import { reportError, reportFailure } from "./failure.ts";

@@ -4,7 +4,7 @@ import { describe, TunnelError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { RpcMethod } from "../ops/tunnel-metrics.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
-import type { SlotEnd } from "../supervisor/plan.ts";
+import type { SlotEnd } from "../supervisor/model.ts";
 import type { Connect, SlotConnection } from "../supervisor/runner.ts";
 import type { CloseReason, ConnectorSession, DialTarget, IncomingStream, Transport } from "../transport/port.ts";
 import type { ConnectorInfo, TunnelIdentity } from "./identity.ts";

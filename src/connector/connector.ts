@@ -12,7 +12,7 @@ import type { ProxyObserver } from "../proxy/observer.ts";
 import { createProxy } from "../proxy/proxy.ts";
 import { logAccess } from "../proxy/request-log.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
-import type { SlotEnd } from "../supervisor/plan.ts";
+import type { SlotEnd } from "../supervisor/model.ts";
 import { type Supervisor, startSupervisor } from "../supervisor/runner.ts";
 import {
   type DialTarget,

@@ -10,7 +10,7 @@ import { RequestMetrics } from "../ops/request-metrics.ts";
 import { createFlows } from "../proxy/flows.ts";
 import { createProxy } from "../proxy/proxy.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
-import type { SlotEnd } from "../supervisor/plan.ts";
+import type { SlotEnd } from "../supervisor/model.ts";
 import type { DialTarget, Transport } from "../transport/port.ts";
 import { type CheckResult, finding, judged } from "./finding.ts";
 

@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import type { SlotEnd } from "../supervisor/plan.ts";
+import type { SlotEnd } from "../supervisor/model.ts";
 import type { TransportScore } from "../supervisor/transports.ts";
 import type { QuicStats } from "../transport/port.ts";
 import type { MetricFamily, Sample } from "./exposition.ts";

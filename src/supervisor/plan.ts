@@ -1,5 +1,4 @@
 import {
-  type AddressBook,
   chooseAddress,
   createAddressBook,
   type EdgeAddress,
@@ -7,14 +6,26 @@ import {
   noteSuccess,
   regionBadUntil,
 } from "./addresses.ts";
+import type { Attempt, Effect, Plan, PlanEvent, PlanOptions, Slot, SlotEnd, SlotState, Step, Timer } from "./model.ts";
 import {
-  chooseTransport,
-  createScores,
-  noteBlocked,
-  noteFailedReturn,
-  noteRegistered,
-  type TransportScore,
-} from "./transports.ts";
+  ATTEMPT_LIMIT_MS,
+  BACKOFF_BASE_MS,
+  DISCOVERY_BASE_MS,
+  EAGER_MS,
+  MAX_DISCOVERY_DOUBLINGS,
+  MOVE_INTERVAL_MS,
+  MOVE_REGION_AFTER_MS,
+  MOVE_TRANSPORT_AFTER_MS,
+  OUTAGE_MS,
+  QUICK_RETRY_MS,
+  REDISCOVER_AFTER,
+  REDISCOVER_MS,
+  SETTLED_MS,
+  SLOT_START_INTERVAL_MS,
+  SPREAD_MS,
+  UNAUTHORIZED_TRIES,
+} from "./timing.ts";
+import { chooseTransport, createScores, noteBlocked, noteFailedReturn, noteRegistered } from "./transports.ts";
 
 /**
  * When to dial which edge address over which transport, as a pure reducer: state × event × now → state + effects
@@ -29,167 +40,6 @@ import {
  * Every state of a running plan has a time by which it ends: a deadline, a wait, or, for a serving connection, the
  * silence that its owner notices.
  */
-
-/** First wait doubles from here, in ms. */
-export const BACKOFF_BASE_MS = 1_000;
-/** Wait between the starts of slot 2, 3, …, in ms. */
-export const SLOT_START_INTERVAL_MS = 1_000;
-/**
- * An edge that does not answer is not loaded by being asked again, and visitors wait: so a slot that is down begins a
- * dial every 2 s at least in its first minute, and every 4 s for ever (or when the dial before ends, which is bounded),
- * where a refusal backs off further.
- */
-export const EAGER_MS = 60_000;
-/** Wait behind a dial that took longer than that, at most, in ms: so that many do not dial in step. */
-export const SPREAD_MS = 250;
-/** A connection that served this long is replaced within {@link QUICK_RETRY_MS} when it is lost, in ms. */
-export const SETTLED_MS = 10_000;
-export const QUICK_RETRY_MS = 500;
-/** An attempt that is neither registered nor ended after this long is given up, in ms. */
-export const ATTEMPT_LIMIT_MS = 45_000;
-/** A tunnel without any connection for this long is built anew, from discovery on, in ms. */
-export const OUTAGE_MS = 60_000;
-/** A slot that failed this often in a row has the edge looked up again. */
-export const REDISCOVER_AFTER = 3;
-/** Lookups are at least this far apart while addresses are known, in ms. */
-export const REDISCOVER_MS = 10_000;
-/** Wait before the next lookup when none succeeded, in ms; doubles up to {@link MAX_DISCOVERY_DOUBLINGS} times. */
-export const DISCOVERY_BASE_MS = 1_000;
-export const MAX_DISCOVERY_DOUBLINGS = 4;
-/** A fresh connection stays this long before it moves to a better transport, in ms. */
-export const MOVE_TRANSPORT_AFTER_MS = 5_000;
-/** And this long before it moves to a region that has too few, in ms. */
-export const MOVE_REGION_AFTER_MS = 60_000;
-/** Wait between two moves, in ms. */
-export const MOVE_INTERVAL_MS = 1_000;
-/** How often a refused secret is tried again before the first registration: a fresh tunnel may not be known yet. */
-export const UNAUTHORIZED_TRIES = 3;
-
-/** Why an attempt ended. */
-export type SlotEnd =
-  /** The edge could not be reached, or not trusted. */
-  | { readonly kind: "dial-failed" }
-  /** The edge said no. `duplicate`: this edge server has us already; `unauthorized`: unknown tunnel or wrong secret. */
-  | { readonly kind: "refused"; readonly why: "duplicate" | "unauthorized" | "other"; readonly permanent: boolean }
-  /** A registered connection is gone. `silent`: nothing came any more, as when a network drops packets. */
-  | { readonly kind: "lost"; readonly silent: boolean }
-  /** It ended because we, or the edge in good order, asked for it. */
-  | { readonly kind: "drained" };
-
-export interface Attempt {
-  readonly id: number;
-  /**
-   * Connection index of the registration: the slot's number, or that plus the number of slots. A connection that returns
-   * has the index it had, so that an edge puts it in the place of its dead one; a successor has the other.
-   */
-  readonly connIndex: number;
-  readonly address: EdgeAddress;
-  /** Index of the transport. */
-  readonly transport: number;
-}
-
-export type SlotState =
-  | { readonly kind: "idle" }
-  | { readonly kind: "connecting"; readonly attempt: Attempt; readonly untilMs: number }
-  | {
-      readonly kind: "serving";
-      readonly attempt: Attempt;
-      readonly sinceMs: number;
-      /** The edge said that it will go. */
-      readonly leaving: boolean;
-      readonly successor: { readonly attempt: Attempt; readonly untilMs: number } | undefined;
-    }
-  | {
-      readonly kind: "waiting";
-      readonly untilMs: number;
-      readonly keep: EdgeAddress | undefined;
-      readonly leave: EdgeAddress | undefined;
-      /** Set when the next attempt is a move that needs the old connection gone. */
-      readonly transport: number | undefined;
-    }
-  | { readonly kind: "ended" };
-
-export interface Slot {
-  readonly state: SlotState;
-  /** Failures since the last registration: `numPreviousAttempts` of the next one. */
-  readonly failures: number;
-  /** Those by transport. */
-  readonly misses: readonly number[];
-  /** Connection index of its attempts; the other one is for a successor. */
-  readonly connIndex: number;
-  /** Since when it has no connection, in ms. */
-  readonly downSinceMs: number;
-}
-
-export interface PlanOptions {
-  readonly haConnections: number;
-  /** Connections at most, whatever number of addresses discovery finds; undefined = one an address. */
-  readonly maxConnections: number | undefined;
-  /** How many transports there are, the preferred one first. */
-  readonly transports: number;
-  /** Cap on doublings (`--retries`). */
-  readonly maxDoublings: number;
-  /** Failures of one slot on a transport that count as one (`--max-edge-addr-retries`). */
-  readonly triesEach: number;
-}
-
-export interface Plan {
-  readonly phase: "running" | "stopping" | "stopped";
-  readonly options: PlanOptions;
-  readonly book: AddressBook;
-  readonly scores: readonly TransportScore[];
-  readonly slots: readonly Slot[];
-  /** Attempts that gave way to others and end by themselves. */
-  readonly retiring: readonly number[];
-  readonly nextAttempt: number;
-  readonly everRegistered: boolean;
-  readonly discovery:
-    | { readonly kind: "idle"; readonly sinceMs: number }
-    | { readonly kind: "running" }
-    | { readonly kind: "waiting" };
-  readonly discoveryFailures: number;
-  /** Since when nothing serves; undefined = something does. */
-  readonly outageSinceMs: number | undefined;
-  /** No move before this time. */
-  readonly moveFromMs: number;
-  /** When the upkeep timer fires. */
-  readonly upkeepAtMs: number | undefined;
-}
-
-export type Timer =
-  | { readonly kind: "slot"; readonly slot: number }
-  | { readonly kind: "discovery" }
-  | { readonly kind: "upkeep" };
-
-export type PlanEvent =
-  | { readonly kind: "start" }
-  | { readonly kind: "discovered"; readonly addresses: readonly EdgeAddress[] }
-  | { readonly kind: "discovery-failed" }
-  | { readonly kind: "registered"; readonly attempt: number }
-  | { readonly kind: "ended"; readonly attempt: number; readonly end: SlotEnd; readonly chance: number }
-  /** The edge of this attempt asks its connectors to go elsewhere; it still serves. */
-  | { readonly kind: "leaving"; readonly attempt: number }
-  | { readonly kind: "timer"; readonly timer: Timer }
-  /** The machine slept, or its clock jumped. */
-  | { readonly kind: "resumed" }
-  | { readonly kind: "stop" };
-
-export type Effect =
-  | { readonly kind: "discover" }
-  | { readonly kind: "connect"; readonly slot: number; readonly attempt: Attempt; readonly previousAttempts: number }
-  /** `undefined` stops the timer. Arming a timer again replaces it. */
-  | { readonly kind: "arm"; readonly timer: Timer; readonly delayMs: number | undefined }
-  | { readonly kind: "unregister"; readonly attempt: number }
-  | { readonly kind: "cancel"; readonly attempt: number }
-  /** Find out soon whether this connection still lives. */
-  | { readonly kind: "probe"; readonly attempt: number }
-  /** The plan is over. `fatal` carries why when it is not a stop that somebody asked for. */
-  | { readonly kind: "finished"; readonly fatal: SlotEnd | undefined };
-
-export interface Step {
-  readonly plan: Plan;
-  readonly effects: readonly Effect[];
-}
 
 export function createPlan(options: PlanOptions): Plan {
   return {

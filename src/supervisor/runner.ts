@@ -1,16 +1,7 @@
 import type { CancelTimer, Clock, Random } from "../core/clock.ts";
 import type { EdgeAddress } from "./addresses.ts";
-import {
-  type Attempt,
-  createPlan,
-  type Effect,
-  type Plan,
-  type PlanEvent,
-  type PlanOptions,
-  type SlotEnd,
-  step,
-  type Timer,
-} from "./plan.ts";
+import type { Attempt, Effect, Plan, PlanEvent, PlanOptions, SlotEnd, Timer } from "./model.ts";
+import { createPlan, step } from "./plan.ts";
 
 /** One attempt: what the runner starts and stops. */
 export interface SlotConnection {

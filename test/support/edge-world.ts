@@ -1,5 +1,5 @@
 import type { EdgeAddress } from "../../src/supervisor/addresses.ts";
-import type { Attempt, SlotEnd } from "../../src/supervisor/plan.ts";
+import type { Attempt, SlotEnd } from "../../src/supervisor/model.ts";
 import { type SlotConnection, startSupervisor } from "../../src/supervisor/runner.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 

@@ -2,7 +2,8 @@ import { setImmediate } from "node:timers";
 import type { Clock } from "../../core/clock.ts";
 import { TunnelError } from "../../core/errors.ts";
 import type { ByteChannel, ChannelEvents } from "../../net/channel.ts";
-import { H2Connection, type H2Limits, TUNNEL_LIMITS } from "../../wire/h2/connection.ts";
+import { H2Connection } from "../../wire/h2/connection.ts";
+import { type H2Limits, TUNNEL_LIMITS } from "../../wire/h2/limits.ts";
 import type { H2Stream } from "../../wire/h2/stream.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 

@@ -1,12 +1,8 @@
-import {
-  H2Connection,
-  type H2Handler,
-  MAX_STUCK_OUTPUT_BYTES,
-  TUNNEL_LIMITS,
-} from "../../../src/wire/h2/connection.ts";
+import { H2Connection, type H2Handler } from "../../../src/wire/h2/connection.ts";
 import { CLIENT_PREFACE, FLAG, FRAME, SETTING } from "../../../src/wire/h2/constants.ts";
 import { FrameReader } from "../../../src/wire/h2/frame-reader.ts";
 import { HpackDecoder } from "../../../src/wire/h2/hpack-decoder.ts";
+import { MAX_STUCK_OUTPUT_BYTES, TUNNEL_LIMITS } from "../../../src/wire/h2/limits.ts";
 import type { H2Stream } from "../../../src/wire/h2/stream.ts";
 import { bytesOf, chanceOf, joined, sameInPieces } from "../bytes.ts";
 import { type Chance, must, type Target } from "../target.ts";

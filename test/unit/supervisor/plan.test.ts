@@ -1,19 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { EdgeAddress } from "../../../src/supervisor/addresses.ts";
-import {
-  ATTEMPT_LIMIT_MS,
-  createPlan,
-  type Effect,
-  type Plan,
-  type PlanEvent,
-  type PlanOptions,
-  SLOT_START_INTERVAL_MS,
-  type SlotEnd,
-  step,
-  type Timer,
-  UNAUTHORIZED_TRIES,
-} from "../../../src/supervisor/plan.ts";
+import type { Effect, Plan, PlanEvent, PlanOptions, SlotEnd, Timer } from "../../../src/supervisor/model.ts";
+import { createPlan, step } from "../../../src/supervisor/plan.ts";
+import { ATTEMPT_LIMIT_MS, SLOT_START_INTERVAL_MS, UNAUTHORIZED_TRIES } from "../../../src/supervisor/timing.ts";
 
 const OPTIONS: PlanOptions = {
   haConnections: 4,

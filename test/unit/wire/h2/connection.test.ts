@@ -1,12 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import {
-  H2Connection,
-  type H2Handler,
-  MAX_IDLE_CONTROL_FRAMES,
-  STREAM_WINDOW_BYTES,
-} from "../../../../src/wire/h2/connection.ts";
+import { H2Connection, type H2Handler } from "../../../../src/wire/h2/connection.ts";
 import { CLIENT_PREFACE, H2_ERROR } from "../../../../src/wire/h2/constants.ts";
+import { MAX_IDLE_CONTROL_FRAMES, STREAM_WINDOW_BYTES } from "../../../../src/wire/h2/limits.ts";
 import type { H2Stream, H2StreamEvents } from "../../../../src/wire/h2/stream.ts";
 
 const REQUEST = [":method", "GET", ":scheme", "http", ":authority", "a.example", ":path", "/"];

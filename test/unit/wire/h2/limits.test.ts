@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { H2Connection, type H2Limits, TUNNEL_LIMITS } from "../../../../src/wire/h2/connection.ts";
+import { H2Connection } from "../../../../src/wire/h2/connection.ts";
 import { CLIENT_PREFACE, FRAME, H2_ERROR } from "../../../../src/wire/h2/constants.ts";
 import { encodeHpack, hpackBoundBytes } from "../../../../src/wire/h2/hpack-encoder.ts";
+import { type H2Limits, TUNNEL_LIMITS } from "../../../../src/wire/h2/limits.ts";
 import type { H2Stream } from "../../../../src/wire/h2/stream.ts";
 import type { RawHeaders } from "../../../../src/wire/headers.ts";
 
