@@ -24,8 +24,8 @@ const HELP = `Measures a connector behind our edge. Everything runs on loopback,
 Measured instead of requests and bulk:
   --restarts N          kill -9 of the edge and a new one, N times: time until a request is answered again
   --idle-websockets N   memory of the connector with N open WebSockets
-  --overhead            CPU a request costs the connector when somebody watches it: metrics read each second, and a log
-                        line for each request; beside the same without, and beside --connector-bin (an earlier build)
+  --overhead            CPU that counting a request, reading metrics each second and a log line for each request add to the
+                        connector, beside a build of it that counts nothing; a set of new processes for each round
   --edge                the whole path beside the origin alone and nginx, and what 50 000 hostnames, 1 000 connectors and
                         10 000 visitors that keep their connections cost the edge`;
 
