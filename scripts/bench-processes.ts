@@ -58,6 +58,21 @@ export async function startEdge(processes: Processes, culvert: string, tunnelIp:
   return { ...edge, caFile: join(state, "ca.pem"), token: added.stdout.toString().trim() };
 }
 
+/** Adds another tunnel, for one hostname; gives the edge as its connector sees it. */
+export function addTunnel(
+  processes: Processes,
+  culvert: string,
+  edge: EdgeUnderTest,
+  name: string,
+  host: string,
+): EdgeUnderTest {
+  const state = join(processes.dir, "edge");
+  const added = Bun.spawnSync([culvert, "edge", "tunnel", "add", name, host, "--state-dir", state], {
+    stderr: "ignore",
+  });
+  return { ...edge, token: added.stdout.toString().trim() };
+}
+
 /** Starts the same edge again, on the same ports, after its process is gone. */
 export async function startEdgeAgain(processes: Processes, culvert: string, edge: EdgeUnderTest): Promise<Child> {
   const state = join(processes.dir, "edge");
@@ -90,11 +105,20 @@ export async function startConnector(
   protocol: Protocol,
   edge: EdgeUnderTest,
   originPort: number,
+  options: {
+    readonly flags?: readonly string[];
+    readonly metricsPort?: number;
+    /** Where what it says goes. @default nowhere */
+    readonly logPath?: string;
+  } = {},
 ): Promise<Child> {
-  const metrics = freePort();
+  const metrics = options.metricsPort ?? freePort();
+  // A shell that is replaced by the program: the process is its own.
+  const into =
+    options.logPath === undefined ? [] : ["sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh", options.logPath];
   const addresses = Array.from({ length: EDGE_CONNECTIONS }, () => ["--edge", edge.tunnelAddress]).flat();
   const connector = processes.start([
-    ...[program, "tunnel", "--no-autoupdate", ...addresses, "--cacert", edge.caFile],
+    ...[...into, program, "tunnel", "--no-autoupdate", ...(options.flags ?? []), ...addresses, "--cacert", edge.caFile],
     ...["--protocol", protocol, "--metrics", `127.0.0.1:${metrics}`],
     ...["run", "--url", `http://127.0.0.1:${originPort}`, "--token", edge.token],
   ]);
@@ -179,7 +203,7 @@ export async function untilListening(port: number): Promise<void> {
   });
 }
 
-function freePort(): number {
+export function freePort(): number {
   const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = probe;
   probe.stop(true);

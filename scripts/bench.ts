@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { measureEdge } from "./bench-edge.ts";
 import { measureIdleWebSockets } from "./bench-idle.ts";
+import { measureOverhead } from "./bench-overhead.ts";
 import { type Plan, Processes, type Protocol, versionOf } from "./bench-processes.ts";
 import { measureRestarts } from "./bench-restart.ts";
 import { measureThroughput } from "./bench-throughput.ts";
@@ -23,6 +24,8 @@ const HELP = `Measures a connector behind our edge. Everything runs on loopback,
 Measured instead of requests and bulk:
   --restarts N          kill -9 of the edge and a new one, N times: time until a request is answered again
   --idle-websockets N   memory of the connector with N open WebSockets
+  --overhead            CPU that counting a request, reading metrics each second and a log line for each request add to the
+                        connector, beside a build of it that counts nothing; a set of new processes for each round
   --edge                the whole path beside the origin alone and nginx, and what 50 000 hostnames, 1 000 connectors and
                         10 000 visitors that keep their connections cost the edge`;
 
@@ -44,6 +47,7 @@ const { values: options } = parseArgs({
     restarts: { type: "string" },
     "idle-websockets": { type: "string" },
     edge: { type: "boolean", default: false },
+    overhead: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
@@ -95,6 +99,7 @@ async function measure(): Promise<Record<string, unknown>> {
     rounds: options.quick ? 1 : Number(options.rounds),
     bulkBytes: (options.quick ? 128 : Number(options["bulk-mib"])) * 1024 * 1024,
   };
+  if (options.overhead) return { versions, overhead: await measureOverhead(plan, effort) };
   if (options.edge) return { versions, edge: await measureEdge(plan, effort) };
   return { versions, ...(await measureThroughput(plan, effort)) };
 }

@@ -1,18 +1,22 @@
 import type { RunConfig } from "../config/run-config.ts";
 import { LiveLog } from "../connector/management/live-log.ts";
 import { type Clock, systemRandom } from "../core/clock.ts";
-import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
+import { consoleHead, createLogger, type Logger, type LogLevel } from "../core/log.ts";
 import { batchLines } from "../core/log-batch.ts";
 import { LogFile } from "../core/log-file.ts";
 import { foldingLogger } from "../core/log-fold.ts";
 import { createScrubber, redactingLogger } from "../core/log-redact.ts";
 import { PROXY_VARIABLES, parseProxyUrl } from "../net/proxy-settings.ts";
+import type { EndedRequest } from "../proxy/observer.ts";
+import { ACCESS_MESSAGE, accessFields, accessText } from "../proxy/request-log.ts";
 
 /** The logs of one run: standard error, a file if somebody wants one, and whoever follows through the tunnel. */
 export interface RunLogs {
   readonly log: Logger;
   /** Of connections to the edge, with a level of its own. */
   readonly transportLog: Logger;
+  /** Writes the one line of a request; undefined = nobody wants them. */
+  readonly requestLog: ((ended: EndedRequest) => void) | undefined;
   readonly live: LiveLog;
   /** Changes the level of `log`. */
   setLevel(level: LogLevel): void;
@@ -43,13 +47,22 @@ export async function openRunLogs(
       ...{ write: console.write, also: file?.take },
     });
     const { log, flush } = foldingLogger(base, clock);
-    return { log: redactingLogger(log, scrub), flush };
+    return { base, log: redactingLogger(log, scrub), flush };
   };
   const main = open(() => level);
   const transport = open(() => config.transportLogLevel);
+  /** Nothing is folded, and no secret has to be taken out. */
+  const writeRequest = (ended: EndedRequest): void => {
+    if (config.logFormat !== "default" || file !== undefined || live.wants("info")) {
+      main.base.info(ACCESS_MESSAGE, accessFields(ended));
+    } else if (main.base.enabled("info")) {
+      console.write(`${consoleHead("info", clock.wallMs(), ACCESS_MESSAGE)} ${accessText(ended)}`, "info");
+    }
+  };
   return {
     log: main.log,
     transportLog: transport.log,
+    requestLog: config.accessLog ? writeRequest : undefined,
     live,
     setLevel: (next) => {
       level = next;

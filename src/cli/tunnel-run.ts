@@ -84,7 +84,7 @@ async function nameToId(context: Context): Promise<readonly string[] | number> {
 async function serve(
   context: Context,
   config: RunConfig,
-  { log, transportLog, live, setLevel: setLogLevel }: RunLogs,
+  { log, transportLog, requestLog, live, setLevel: setLogLevel }: RunLogs,
 ): Promise<number> {
   const succession = new TunnelSuccession(context, { clock: systemClock, log });
   const isBridge = succession.part.kind === "bridge";
@@ -139,7 +139,6 @@ async function serve(
       // The program that it stands in for has, or soon wants, the port.
       metrics: isBridge ? "off" : config.metrics,
       metricsAuth: config.metricsAuth,
-      accessLog: config.accessLog,
       version: VERSION,
       flags: config.settings,
       management: config.management && { ...config.management, live },
@@ -147,7 +146,7 @@ async function serve(
       platform: process.platform,
       arch: process.arch,
     },
-    { clock: systemClock, random: systemRandom, log, transportLog },
+    { clock: systemClock, random: systemRandom, log, transportLog, requestLog },
   );
   if (config.prechecks && !isBridge) startPrechecks(config, log, context.stop);
   const deps = { connector: starting, clock: systemClock, log, setLogLevel, onReload: () => notifier.reloading() };

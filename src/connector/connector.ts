@@ -8,9 +8,8 @@ import { ConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsAddress, startMetricsServer } from "../ops/metrics-server.ts";
 import type { StatusServer } from "../ops/status-server.ts";
 import { createFlows } from "../proxy/flows.ts";
-import type { ProxyObserver } from "../proxy/observer.ts";
+import type { EndedRequest, ProxyObserver } from "../proxy/observer.ts";
 import { createProxy } from "../proxy/proxy.ts";
-import { logAccess } from "../proxy/request-log.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import type { SlotEnd } from "../supervisor/model.ts";
 import { type Supervisor, startSupervisor } from "../supervisor/runner.ts";
@@ -73,8 +72,6 @@ export interface ConnectorOptions {
   readonly onConnections?: (count: number) => void;
   /** What the connector itself answers through the tunnel. @default nothing */
   readonly management?: ManagementOptions | undefined;
-  /** One line for each request, at info. @default false */
-  readonly accessLog?: boolean;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -86,6 +83,8 @@ export interface ConnectorDeps {
   readonly log: Logger;
   /** For what concerns connections to the edge. @default `log` */
   readonly transportLog?: Logger | undefined;
+  /** Writes a line for each request. @default there are none */
+  readonly requestLog?: ((ended: EndedRequest) => void) | undefined;
 }
 
 export interface Connector {
@@ -211,7 +210,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       }),
       clock,
       log: httpLog,
-      observer: options.accessLog === true ? withAccessLog(metrics.requests, httpLog) : metrics.requests,
+      observer: deps.requestLog === undefined ? metrics.requests : withAccessLog(metrics.requests, deps.requestLog),
     }),
     configuration,
     observer: {
@@ -287,7 +286,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
 }
 
 /** Requests are counted, and then told of. */
-function withAccessLog(observer: ProxyObserver, log: Logger): ProxyObserver {
+function withAccessLog(observer: ProxyObserver, log: (ended: EndedRequest) => void): ProxyObserver {
   return {
     bytes: observer.bytes,
     requestStarted: (kind) => observer.requestStarted(kind),
@@ -295,7 +294,7 @@ function withAccessLog(observer: ProxyObserver, log: Logger): ProxyObserver {
     streamOverBudget: () => observer.streamOverBudget(),
     requestEnded: (request) => {
       observer.requestEnded(request);
-      if (log.enabled("info")) logAccess(log, request);
+      log(request);
     },
   };
 }

@@ -65,12 +65,13 @@ export function createLogger(options: {
   const render = options.format === "json" ? renderJson : renderConsole;
 
   const make = (base: LogFields): Logger => {
+    const bare = Object.keys(base).length === 0;
     const emit = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
       const written = LOG_LEVELS.indexOf(level) >= threshold();
       const tapped = tap?.wants(level) === true;
       if (!written && !tapped) return;
       const wallMs = options.wallMs();
-      const all = fields === undefined ? base : { ...base, ...fields };
+      const all = fields === undefined ? base : bare ? fields : { ...base, ...fields };
       const record = { level, wallMs, message, fields: all };
       if (written) {
         options.write(render(record), level);
@@ -101,12 +102,31 @@ export const silentLogger: Logger = {
 };
 
 function renderConsole({ level, wallMs, message, fields }: LogRecord): string {
-  let line = `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
-  for (const name of Object.keys(fields).sort(byFieldOrder)) {
+  const head = consoleHead(level, wallMs, message);
+  let line = head;
+  let last = "";
+  // Sorting costs more than the rest of a line, and whoever writes many of them names their fields in order.
+  for (const name in fields) {
+    if (name < last || name === "error") return head + fieldsInOrder(fields);
+    last = name;
     const value = fields[name];
     if (value !== undefined) line += ` ${name}=${fieldText(value)}`;
   }
   return line;
+}
+
+/** A line of the console without its fields. */
+export function consoleHead(level: LogLevel, wallMs: number, message: string): string {
+  return `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
+}
+
+function fieldsInOrder(fields: LogFields): string {
+  let text = "";
+  for (const name of Object.keys(fields).sort(byFieldOrder)) {
+    const value = fields[name];
+    if (value !== undefined) text += ` ${name}=${fieldText(value)}`;
+  }
+  return text;
 }
 
 /** As cloudflared's console has them: the error first, the others by name. Tools match on whole lines. */
@@ -120,16 +140,27 @@ export function renderJson({ level, wallMs, message, fields }: LogRecord): strin
   return JSON.stringify({ level, time: timestamp(wallMs), message, ...fields });
 }
 
+let lastSecond = Number.NaN;
+let lastTimestamp = "";
+
+/** Lines of one second have the same. */
 function timestamp(wallMs: number): string {
-  return `${new Date(wallMs).toISOString().slice(0, 19)}Z`;
+  const second = Math.floor(wallMs / 1000);
+  if (second !== lastSecond) {
+    lastTimestamp = `${new Date(second * 1000).toISOString().slice(0, 19)}Z`;
+    lastSecond = second;
+  }
+  return lastTimestamp;
 }
 
 /** Quotes a value that a reader could not tell from the next field, or that could forge a line of its own. */
-function fieldText(value: string | number | boolean): string {
-  const text = String(value);
-  return /^[\x21\x23-\x3c\x3e-\x7e]+$/.test(text) ? text : JSON.stringify(text);
+export function fieldText(value: string | number | boolean): string {
+  if (typeof value !== "string") return String(value);
+  return PLAIN.test(value) ? value : JSON.stringify(value);
 }
 
+const PLAIN = /^[\x21\x23-\x3c\x3e-\x7e]+$/;
+
 function oneLine(text: string): string {
-  return text.replace(/[\r\n]+/g, " ");
+  return text.includes("\n") || text.includes("\r") ? text.replace(/[\r\n]+/g, " ") : text;
 }

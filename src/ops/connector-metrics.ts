@@ -9,7 +9,7 @@ import {
   type Sample,
 } from "./exposition.ts";
 import { MAX_SHOWN_RULES, RequestMetrics } from "./request-metrics.ts";
-import { EventLoopDelay, processFamilies } from "./runtime-metrics.ts";
+import { processFamilies, RuntimeWatch } from "./runtime-metrics.ts";
 import { TunnelMetrics, type TunnelMetricsSources } from "./tunnel-metrics.ts";
 
 /** What metrics ask for when somebody reads them. */
@@ -40,14 +40,14 @@ export class ConnectorMetrics {
   readonly requests: RequestMetrics;
   readonly tunnel: TunnelMetrics;
   readonly #sources: ConnectorMetricsSources;
-  readonly #delay: EventLoopDelay;
+  readonly #runtime: RuntimeWatch;
   #scrapes = 0;
 
   constructor(sources: ConnectorMetricsSources, clock: Clock) {
     this.#sources = sources;
     this.requests = new RequestMetrics(() => clock.wallMs());
     this.tunnel = new TunnelMetrics(clock, sources);
-    this.#delay = new EventLoopDelay(clock);
+    this.#runtime = new RuntimeWatch(clock);
   }
 
   /** The whole exposition with its content type. */
@@ -58,7 +58,7 @@ export class ConnectorMetrics {
   }
 
   stop(): void {
-    this.#delay.stop();
+    this.#runtime.stop();
   }
 
   *#families(): Iterable<MetricFamily> {
@@ -91,9 +91,9 @@ export class ConnectorMetrics {
       name: "culvert_event_loop_delay_seconds",
       help: "How late timers fire, looked at once a second",
       type: "histogram",
-      samples: this.#delay.histogram.samples(),
+      samples: this.#runtime.delay.samples(),
     };
-    yield* processFamilies(this.requests.open + this.#sources.connections().length);
+    yield* processFamilies(this.requests.open + this.#sources.connections().length, this.#runtime.allocatedBytes);
     yield {
       name: "promhttp_metric_handler_requests_in_flight",
       help: "Current number of scrapes being served.",

@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { getHeapStatistics } from "node:v8";
 import type { CancelTimer, Clock } from "../core/clock.ts";
 import type { MetricFamily } from "./exposition.ts";
 import { Histogram } from "./histogram.ts";
@@ -12,9 +11,12 @@ const KIB = 1024;
 /** Clock ticks of a second, in which Linux gives times of processes. */
 const TICKS = 100;
 
-/** How late timers fire: what a connector that computes too long makes everybody wait. */
-export class EventLoopDelay {
-  readonly histogram = new Histogram(DELAY_BOUNDS);
+/** Looks once a second how late timers fire, which is what everybody waits when a connector computes too long, and at the heap. */
+export class RuntimeWatch {
+  readonly delay = new Histogram(DELAY_BOUNDS);
+  /** What the heap grew by from one look to the next, summed up: asking the runtime for all that was ever on it takes long. */
+  allocatedBytes = 0;
+  #heapBytes = process.memoryUsage().heapUsed;
   #cancel: CancelTimer = () => {};
 
   constructor(clock: Clock) {
@@ -23,7 +25,8 @@ export class EventLoopDelay {
       this.#cancel = clock.after(
         LOOK_MS,
         () => {
-          this.histogram.observe(Math.max(0, clock.nowMs() - dueMs) / 1000);
+          this.delay.observe(Math.max(0, clock.nowMs() - dueMs) / 1000);
+          this.#lookAtHeap();
           look();
         },
         { background: true },
@@ -35,16 +38,21 @@ export class EventLoopDelay {
   stop(): void {
     this.#cancel();
   }
+
+  #lookAtHeap(): void {
+    const { heapUsed } = process.memoryUsage();
+    this.allocatedBytes += Math.max(0, heapUsed - this.#heapBytes);
+    this.#heapBytes = heapUsed;
+  }
 }
 
 /**
  * This process, under the names that every exporter uses (surface: section 16). Those that begin with `go_` are Go's; dashboards
  * made for cloudflared ask for them, and get what corresponds here, as their help says.
  */
-export function* processFamilies(activities: number): Iterable<MetricFamily> {
+export function* processFamilies(activities: number, allocatedBytes: number): Iterable<MetricFamily> {
   const { user, system } = process.cpuUsage();
   const memory = process.memoryUsage();
-  const heap = getHeapStatistics();
   yield counter(
     "process_cpu_seconds_total",
     "Total user and system CPU time spent in seconds.",
@@ -62,14 +70,11 @@ export function* processFamilies(activities: number): Iterable<MetricFamily> {
     Math.max(0, memory.heapTotal - memory.heapUsed),
   );
   yield gauge("go_memstats_sys_bytes", "Bytes that the JavaScript heap has from the system.", memory.heapTotal);
-  const allocated = (heap as { readonly total_allocated_bytes?: number }).total_allocated_bytes;
-  if (allocated !== undefined) {
-    yield counter(
-      "go_memstats_alloc_bytes_total",
-      "Bytes that were ever put on the JavaScript heap, as far as the runtime knows.",
-      allocated,
-    );
-  }
+  yield counter(
+    "go_memstats_alloc_bytes_total",
+    "What the JavaScript heap grew by from each second to the next.",
+    allocatedBytes,
+  );
 }
 
 function* linuxFamilies(): Iterable<MetricFamily> {

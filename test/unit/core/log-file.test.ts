@@ -75,13 +75,13 @@ test("a place that cannot be written is said at once", async () => {
   expect(LogFile.open({ kind: "file", path }, systemClock)).rejects.toThrow(/Cannot write the log file ".*": ENOENT/);
 });
 
-test("lines of one turn go out together, and a warning takes them along at once", async () => {
+test("lines go out together a moment later, and a warning takes them along at once", async () => {
   const written: string[] = [];
   const batch = batchLines((text) => void written.push(text));
   batch.write("a", "info");
   batch.write("b", "debug");
   expect(written).toEqual([]);
-  await pollUntil(() => written.length === 1, { what: "the end of the turn" });
+  await pollUntil(() => written.length === 1, { what: "the moment is over" });
   batch.write("c", "info");
   batch.write("d", "warn");
   expect(written).toEqual(["a\nb", "c\nd"]);
