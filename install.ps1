@@ -541,15 +541,28 @@ public static class CulvertRelease
           Stop-Install "cannot write to ${Dir}: $($_.Exception.GetBaseException().Message)" @(
             'Run it as administrator, or install for this account alone with -User.')
         }
-        $holder = "$(Get-Content -LiteralPath $Path -ErrorAction SilentlyContinue)" -replace '\D', ''
+        $judged = "$(Get-Content -LiteralPath $Path -ErrorAction SilentlyContinue)"
+        $holder = $judged -replace '\D', ''
         if ($try -eq 2 -or ($holder -and (Get-Process -Id $holder -ErrorAction SilentlyContinue))) {
           Stop-Install "another installation or update is already running (process $holder)" @(
             "Wait for it. When there is none, remove $Path.")
         }
         # Its process was killed.
-        Remove-Item -LiteralPath $Path -Force
+        Remove-Mark $Path $judged
       }
     }
+  }
+
+  # Moved aside first: another process may have put its own in the place of the one that was judged.
+  function Remove-Mark([string]$Path, [string]$Judged) {
+    $aside = "$Path.$PID"
+    Remove-Item -LiteralPath $aside -Force -ErrorAction SilentlyContinue
+    # What cannot be moved is gone, or open in the process that has just made it.
+    try { [IO.File]::Move($Path, $aside) } catch { return }
+    if ("$(Get-Content -LiteralPath $aside)" -cne $Judged) {
+      try { [IO.File]::Move($aside, $Path) } catch { $null = $_ }
+    }
+    Remove-Item -LiteralPath $aside -Force -ErrorAction SilentlyContinue
   }
 
   # A program that runs can be renamed, and not removed: what cannot go now goes with the next run.
@@ -755,8 +768,8 @@ public static class CulvertRelease
       Say $removed.Said
       if ($removed.Code -ne 0) { Stop-Install "the service $($service.Name) could not be removed; nothing else was" }
     }
-    $own = @($Target, (Join-Path $Dir 'culvert.previous.exe'), (Join-Path $Dir '.culvert.update')) |
-      Where-Object { Test-Path -LiteralPath $_ }
+    $names = @('culvert.previous.exe', '.culvert.update', '.culvert.lock', '.culvert.rejected')
+    $own = @($Target) + @($names | ForEach-Object { Join-Path $Dir $_ }) | Where-Object { Test-Path -LiteralPath $_ }
     if ($DryRun) { return @($own) | ForEach-Object { Say "would remove $_" } }
     if (@($own).Count -eq 0) { return Say "nothing to remove: there is no $Target" }
     foreach ($path in @($own)) { Remove-Program $path }

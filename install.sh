@@ -1027,20 +1027,40 @@ copy_failed() {
 
 # The same lock as of `culvert update`: a file with the process that has it.
 take_lock() {
+  mark=$dir/.culvert.update
   for try in 1 2; do
-    if (set -C && say $$ >"$dir/.culvert.update") 2>"$work/error"; then
-      lock=$dir/.culvert.update
+    if (set -C && say $$ >"$mark") 2>"$work/error"; then
+      lock=$mark
       return
     fi
-    [ -e "$dir/.culvert.update" ] || cannot_write
-    holder=$(tr -dc 0-9 <"$dir/.culvert.update" 2>/dev/null || true)
+    judged=$(cat "$mark" 2>/dev/null || true)
+    if [ -z "$judged" ] && [ -e "$mark" ]; then
+      # Who has just made it is about to write its number.
+      sleep 1
+      judged=$(cat "$mark" 2>/dev/null || true)
+    fi
+    if [ ! -e "$mark" ]; then
+      # It may have gone just now.
+      if [ "$try" = 1 ]; then continue; else cannot_write; fi
+    fi
+    holder=$(say "$judged" | tr -dc 0-9)
     if [ "$try" = 2 ] || { [ -n "$holder" ] && { kill -0 "$holder" 2>/dev/null || [ -d "/proc/$holder" ]; }; }; then
       die "another installation or update of $target is already running (process $holder)" \
-        "Wait for it. When there is none, remove $dir/.culvert.update."
+        "Wait for it. When there is none, remove $mark."
     fi
     # Its process was killed.
-    rm -f "$dir/.culvert.update"
+    remove_mark
   done
+}
+
+# Moved aside first: another process may have put its own in the place of the one that was judged.
+remove_mark() {
+  mv -f "$mark" "$mark.$$" 2>"$work/error" || {
+    [ ! -e "$mark" ] || cannot_write
+    return 0
+  }
+  [ "$(cat "$mark.$$")" = "$judged" ] || ln "$mark.$$" "$mark" 2>/dev/null || true
+  rm -f "$mark.$$"
 }
 
 obtain_binary() {
@@ -1231,7 +1251,8 @@ uninstall() {
 }
 
 remove_leftovers() {
-  rm -f "$target.previous" "$target.previous.tmp" "$dir"/.culvert.????????????????.new "$dir"/.culvert.[0-9]*.new
+  rm -f "$target.previous" "$target.previous.tmp" "$dir"/.culvert.????????????????.new "$dir"/.culvert.[0-9]*.new \
+    "$dir/.culvert.rejected" "$dir/.culvert.rejected.tmp" "$dir/.culvert.lock" "$dir"/.culvert.update.[0-9]*
 }
 
 # Folders of an account that had none before; what is not empty stays.

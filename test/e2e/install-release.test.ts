@@ -524,6 +524,33 @@ describe("at the same time", () => {
     expect(entries(lab.dir)).toEqual(["culvert"]);
   });
 
+  test.each(SHELLS.filter(({ busyboxOnly }) => !busyboxOnly).map((shell) => ({ name: shell.name, shell })))(
+    "as another one that finds the same dead mark: only one goes on, with $name",
+    async ({ shell }) => {
+      await using it = await publish();
+      const { lab } = it;
+      await using other = startProcess(["sleep", "60"]);
+      mkdirSync(lab.dir);
+      const mark = join(lab.dir, ".culvert.update");
+      writeFileSync(mark, "4194305 update\n");
+      // The other one is quicker: its mark is there when this one removes what it has judged.
+      const tools = join(lab.path, "tools");
+      mkdirSync(tools);
+      for (const tool of ["mv", "rm"]) {
+        const quicker = `case "$*" in *.culvert.update\\ * | *.culvert.update) [ -e "$0.done" ] || { : >"$0.done"; echo ${other.pid} >"${mark}"; } ;; esac`;
+        writeFileSync(join(tools, tool), `#!/bin/sh\n${quicker}\nexec ${Bun.which(tool)} "$@"\n`, { mode: 0o755 });
+      }
+      const env = { INSTALLER_PATH: `${tools}:${process.env["PATH"]}` };
+      const { code, err } = await lab.install([], { ...it.at, shell, env });
+      expect({ code, err }).toMatchObject({ code: 1, err: expect.stringContaining(`(process ${other.pid})`) });
+      expect(entries(lab.dir)).toEqual([".culvert.update"]);
+      expect(readFileSync(mark, "utf8")).toBe(`${other.pid}\n`);
+      await other.kill();
+      expect(await lab.install([], { ...it.at, shell })).toMatchObject({ code: 0, err: "" });
+      expect(entries(lab.dir)).toEqual(["culvert"]);
+    },
+  );
+
   test.each([
     { there: "1.1.0", code: 1, says: "culvert 1.0.0 is older than 1.1.0, which is installed" },
     { there: "1.0.0", code: 0, says: "culvert 1.0.0 is installed already" },
@@ -679,7 +706,8 @@ case "$*" in *--edge*) exit 4 ;; *"--name web"*) ${answer(ours.pid)} ;; *"--name
     await lab.install([], it.at);
     lab.publish("1.0.1");
     await lab.install([], it.at);
-    writeFileSync(join(lab.dir, ".culvert.0123456789abcdef.new"), "part");
+    const leftovers = ["0123456789abcdef.new", "rejected", "lock", "update.4194305"];
+    for (const name of leftovers) writeFileSync(join(lab.dir, `.culvert.${name}`), "part");
     writeFileSync(join(lab.dir, "culvert.answer"), stoppedService(join(lab.dir, "culvert")));
     writeFileSync(join(lab.dir, "culvert.log"), "");
     expect((await lab.install(["--uninstall", "--dry-run"])).out).toContain(`would remove ${lab.dir}/culvert\n`);
