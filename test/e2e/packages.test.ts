@@ -295,7 +295,7 @@ describeRelease("OCI image", IS_X64_LINUX ?? whyNoImage("x64"), () => {
       // It serves until it is told to stop.
       expect(inside("/usr/local/bin/culvert up --hello-world --check", 8).said).toMatch(/answered 200/);
       const ready = inside("/usr/local/bin/culvert tunnel ready");
-      expect(ready).toMatchObject({ status: 1, said: expect.stringContaining("no connector answers") as string });
+      expect(ready).toMatchObject({ status: 1, said: expect.stringContaining("No connector answers") as string });
       expect(inside("/usr/local/bin/culvert update --from /x").said).toContain("A package manager (container image)");
     },
     DEADLINE_MS,
