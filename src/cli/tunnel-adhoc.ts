@@ -99,7 +99,7 @@ async function quick(context: Context, values: Values): Promise<number> {
       token: tunnel.token,
       ...(values.source("ha-connections") === "flag" ? {} : { "ha-connections": "1" }),
     };
-    return await runTunnel(withFlags(context, flags));
+    return await runTunnel(withFlags(context, flags), tunnel.hostname);
   } catch (error) {
     return reportError(context, error);
   }

@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { loadConfigFile } from "../config/file.ts";
 import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
 import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
@@ -25,8 +26,8 @@ import { startNotifier } from "./service-notify.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 import { TunnelSuccession } from "./tunnel-succession.ts";
 
-/** `culvert tunnel run`: serves a tunnel until it is told to stop. */
-export async function run(context: Context): Promise<number> {
+/** `culvert tunnel run`: serves a tunnel until it is told to stop. `quickHostname`: where a quick tunnel is seen. */
+export async function run(context: Context, quickHostname?: string): Promise<number> {
   const named = await nameToId(context);
   if (typeof named === "number") return named;
   const built = buildRunConfig(context.host, context.args, named);
@@ -45,7 +46,7 @@ export async function run(context: Context): Promise<number> {
   const { log } = logs;
   for (const warning of built.warnings) log.warn(warning);
   try {
-    return await serve(context, config, logs);
+    return await serve(context, config, logs, quickHostname);
   } catch (error) {
     if (error instanceof RoutesError) {
       return reportFailure(context, placeProblems(error.problems, config), { usage: false, command: "" });
@@ -85,6 +86,7 @@ async function serve(
   context: Context,
   config: RunConfig,
   { log, transportLog, requestLog, live, setLevel: setLogLevel }: RunLogs,
+  quickTunnelHostname: string | undefined,
 ): Promise<number> {
   const succession = new TunnelSuccession(context, { clock: systemClock, log });
   const isBridge = succession.part.kind === "bridge";
@@ -140,7 +142,8 @@ async function serve(
       metrics: isBridge ? "off" : config.metrics,
       metricsAuth: config.metricsAuth,
       version: VERSION,
-      flags: config.settings,
+      quickTunnelHostname,
+      flags: placedFlags(config),
       management: config.management && { ...config.management, live },
       onConnections: (count) => notifier.connections(count),
       platform: process.platform,
@@ -173,6 +176,13 @@ async function serve(
   if (end === undefined) return EXIT.ok;
   context.note(`culvert: ${explain(end)}`);
   return EXIT.failed;
+}
+
+/** The flags with the log's place as any program finds it, whatever directory it runs in. */
+function placedFlags({ settings, logFile }: RunConfig): RunConfig["settings"] {
+  if (logFile === undefined) return settings;
+  const name = logFile.kind === "file" ? "logfile" : "log-directory";
+  return settings.map((flag) => (flag.name === name ? { ...flag, value: resolve(logFile.path) } : flag));
 }
 
 function writePid(path: string, log: Logger): void {

@@ -66,6 +66,8 @@ export interface ConnectorOptions {
   /** `user:password` that metrics ask for. @default nobody is asked */
   readonly metricsAuth?: string | undefined;
   readonly version: string;
+  /** Hostname of a quick tunnel, which tools find through the metrics server. @default none */
+  readonly quickTunnelHostname?: string | undefined;
   /** Flags that somebody set, of which an edge is told some. @default none */
   readonly flags?: readonly SetFlag[];
   /** Told how many connections are registered, at each change. @default nobody is */
@@ -129,7 +131,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
           return score === undefined ? [] : [{ name, score }];
         }),
       version: options.version,
-      quickTunnelHostname: "",
+      quickTunnelHostname: options.quickTunnelHostname ?? "",
     },
     clock,
   );
@@ -162,7 +164,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
         version: options.version,
         readyConnections: () => live.count,
         connections: () => live.shown(),
-        quickTunnelHostname: "",
+        quickTunnelHostname: options.quickTunnelHostname ?? "",
         configuration: () => configuration.describe(),
         flags: Object.fromEntries(
           (options.flags ?? []).filter(({ secret }) => secret !== true).map(({ name, value }) => [name, scrub(value)]),

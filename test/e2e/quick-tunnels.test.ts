@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { culvertCommand } from "../support/binary.ts";
-import { cleanEnvironment, type EdgeProcess, startEdgeProcess } from "../support/lab.ts";
+import { cleanEnvironment, type EdgeProcess, metricsPort, startEdgeProcess } from "../support/lab.ts";
 import { type LabOrigin, startOrigin } from "../support/origins.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { type OwnedProcess, runProcess, startProcess } from "../support/processes.ts";
@@ -62,6 +62,12 @@ describe("culvert tunnel --url", () => {
     await using connector = startProcess(argv, { env: environment() });
     const host = await hostnameOf(connector);
     await served(host);
+    // Where tools that start a quick tunnel read its hostname.
+    const metrics = `http://127.0.0.1:${await metricsPort(connector)}`;
+    expect(await (await fetch(`${metrics}/quicktunnel`)).json()).toEqual({ hostname: host });
+    expect(await (await fetch(`${metrics}/metrics`)).text()).toContain(
+      `cloudflared_tunnel_user_hostnames_counts{userHostname="https://${host}"} 1`,
+    );
     expect(connector.stderr.match(/Registered tunnel connection/g)).toHaveLength(1);
     expect(connector.stderr).toContain("token:*****");
     connector.signal("SIGTERM");
