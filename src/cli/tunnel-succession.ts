@@ -18,7 +18,7 @@ import {
   watchParent,
 } from "../update/successor.ts";
 import type { Context } from "./command.ts";
-import { readKeys } from "./update-keys.ts";
+import { readAuthorities, readKeys } from "./update-keys.ts";
 
 const REAP_EVERY_MS = 1_000;
 /** The longest grace period there is, and some. */
@@ -78,6 +78,7 @@ export class TunnelSuccession {
     const { clock, log } = this.#deps;
     const issues: string[] = [];
     const keys = [...builtInKeys(), ...readKeys(this.#context, config.keys, issues, "autoupdate-key")];
+    const ca = readAuthorities(this.#context, config.caPath, issues);
     const window = config.window === undefined ? undefined : parseWindow(config.window);
     const file = succession?.file ?? "";
     const why =
@@ -92,7 +93,7 @@ export class TunnelSuccession {
     }
     const { from, everyMs } = config;
     await updateNowAndThen({
-      ...{ from, keys, clock, log, random: systemRandom },
+      ...{ from, keys, ca, clock, log, random: systemRandom },
       running: { path: file, version: VERSION, target: BUILD_TARGET },
       schedule: { everyMs, window: window?.ok === true ? window.value : undefined },
       signal: AbortSignal.any([stop, this.#ended.signal]),

@@ -29,5 +29,12 @@ export const UPDATE_FLAGS = [
     value: "KEY",
     help: "Trust this minisign public key too: a .pub file or its second line; may be repeated",
   },
+  {
+    name: "cacert",
+    env: ["CULVERT_CACERT"],
+    type: "string",
+    value: "FILE",
+    help: "Authorities (PEM) to check the server's certificate with, such as ca.pem of an edge with --tls-internal",
+  },
   { name: "allow-downgrade", type: "bool", help: "Take an older version than the one that runs" },
 ] as const satisfies readonly Flag[];

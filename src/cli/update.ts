@@ -11,7 +11,7 @@ import { parseVersion } from "../update/version.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportFailure } from "./failure.ts";
 import { UPDATE_FLAGS } from "./update-flags.ts";
-import { readKeys } from "./update-keys.ts";
+import { readAuthorities, readKeys } from "./update-keys.ts";
 import { RunningServices } from "./update-services.ts";
 
 /** What a timer or a script acts on: after `updated` the service wants a restart (surface: section 7). */
@@ -39,6 +39,8 @@ export async function run(context: Context): Promise<number> {
     usage.push("Say where releases are with --from or CULVERT_UPDATE_FROM: no server is asked unless you name it");
   }
   const keys = readKeys(context, values.list("update-key"), usage, "update-key");
+  // Going back asks no server.
+  const ca = readAuthorities(context, goBack ? undefined : values.string("cacert"), usage);
   if (usage.length > 0) return reportFailure(context, usage, { usage: true, command });
 
   const fail = (message: string): number => {
@@ -56,7 +58,10 @@ export async function run(context: Context): Promise<number> {
     if (goBack) return report(await rollback(running, systemClock), running.path, print);
     const options: UpdateOptions = {
       ...{ from: expandHome(host, from ?? ""), running, keys: [...builtInKeys(), ...keys], version, check },
+      ca,
       evenIfRejected: version !== undefined,
+      // A timer's way.
+      automatic: withServices,
       allowDowngrade: values.bool("allow-downgrade"),
       clock: systemClock,
       signal: context.stop,
@@ -85,6 +90,9 @@ function report(outcome: UpdateOutcome, path: string, print: (text: string) => v
       return EXIT.ok;
     case "available":
       print(`culvert ${outcome.to} can replace ${outcome.from}`);
+      if (outcome.left !== undefined) {
+        print(`It was ${outcome.left.reason} at ${outcome.left.at}: no update takes it by itself, culvert update does`);
+      }
       return EXIT.ok;
     case "rejected": {
       const { version, at, reason } = outcome.rejection;

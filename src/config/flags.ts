@@ -293,6 +293,15 @@ export const TUNNEL_FLAGS = [
     help: "Trust releases signed with this minisign public key too: a .pub file or its second line",
   },
   {
+    name: "autoupdate-cacert",
+    env: ["CULVERT_CACERT"],
+    type: "string",
+    file: true,
+    hidden: true,
+    value: "FILE",
+    help: "Authorities (PEM) to check the certificate of the server of releases with; default: those of the system",
+  },
+  {
     name: "no-autoupdate",
     env: ["NO_AUTOUPDATE"],
     type: "bool",

@@ -42,6 +42,8 @@ export interface AutoUpdateConfig {
   readonly from: string;
   /** Minisign public keys as given: the text of one, or the path of a `.pub` file. */
   readonly keys: readonly string[];
+  /** A file of authorities, PEM; undefined = those of the system. */
+  readonly caPath: string | undefined;
   readonly everyMs: number;
   /** As given; undefined = any time. */
   readonly window: string | undefined;
@@ -401,7 +403,8 @@ class Builder {
     const window = values.string("autoupdate-window");
     if (everyMs < 0) this.#usage("autoupdate-freq must not be negative");
     if (from === undefined || everyMs <= 0 || values.bool("no-autoupdate")) return undefined;
-    return { from: expandHome(this.#host, from), keys: values.list("autoupdate-key"), everyMs, window };
+    const [keys, caPath] = [values.list("autoupdate-key"), values.string("autoupdate-cacert")];
+    return { from: expandHome(this.#host, from), keys, caPath, everyMs, window };
   }
 
   #metrics() {

@@ -12,6 +12,8 @@ import { type Running, update } from "./update.ts";
 export interface AutoUpdateOptions {
   readonly from: string;
   readonly keys: readonly MinisignPublicKey[];
+  /** See `SourceDeps`. */
+  readonly ca?: string | undefined;
   readonly running: Running;
   readonly schedule: Schedule;
   readonly clock: Clock;
@@ -51,8 +53,9 @@ export async function updateNowAndThen(options: AutoUpdateOptions): Promise<void
 
 /** True after a hand-over. */
 async function tryOnce(options: AutoUpdateOptions, failed: Set<string>): Promise<boolean> {
-  const { from, keys, running, clock, log, signal } = options;
-  const common = { from, keys, running, clock, signal, allowDowngrade: false, onProgress: () => {} };
+  const { from, keys, ca, running, clock, log, signal } = options;
+  const rest = { allowDowngrade: false, automatic: true, onProgress: () => {} };
+  const common = { from, keys, ca, running, clock, signal, ...rest };
   const found = await update({ ...common, check: true });
   if (found.kind !== "available" || failed.has(found.to)) return false;
   const outcome = await updateOnTrial({

@@ -13,6 +13,8 @@ export interface Rejection {
   /** When, ISO 8601. */
   readonly at: string;
   readonly reason: string;
+  /** Somebody went back from it: a person's update takes it again, and only updates by themselves do not. */
+  readonly byHand?: true;
 }
 
 /** The rejection of this version that is written in a file; undefined when there is none, or no file that says so. */
@@ -21,10 +23,10 @@ export async function rejectionOf(path: string, version: string): Promise<Reject
 }
 
 /** Remembers a rejection, beside the latest others. Call it with the lock. */
-export async function remember(path: string, { version, at, reason }: Rejection): Promise<void> {
-  const others = (await readRejections(path)).filter((each) => each.version !== version);
+export async function remember(path: string, { reason, ...rest }: Rejection): Promise<void> {
+  const others = (await readRejections(path)).filter((each) => each.version !== rest.version);
   const line = reason.replaceAll(/\s+/g, " ").slice(0, MAX_REASON_CHARS);
-  await writeRejections(path, [{ version, at, reason: line }, ...others].slice(0, MAX_VERSIONS));
+  await writeRejections(path, [{ ...rest, reason: line }, ...others].slice(0, MAX_VERSIONS));
 }
 
 /** Forgets what was remembered of a version. Call it with the lock. */
@@ -49,6 +51,7 @@ async function readRejections(path: string): Promise<readonly Rejection[]> {
 function isRejection(raw: unknown): raw is Rejection {
   if (typeof raw !== "object" || raw === null || !("version" in raw && "at" in raw && "reason" in raw)) return false;
   const { version, at, reason } = raw;
+  if ("byHand" in raw && raw.byHand !== true) return false;
   if (typeof version !== "string" || typeof at !== "string" || typeof reason !== "string") return false;
   return parseVersion(version) !== undefined && at.length <= 64 && reason.length <= MAX_REASON_CHARS;
 }

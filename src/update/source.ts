@@ -28,8 +28,15 @@ export type Source =
   /** One binary, with its signature beside it. */
   | { readonly kind: "file"; readonly folder: ReleaseFolder; readonly name: string };
 
+export interface SourceDeps {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** Authorities, PEM, that a server's certificate is checked with. @default those of the system */
+  readonly ca?: string | undefined;
+}
+
 /** What `--from` names: an http(s) address, a folder, or a binary. Throws a TunnelError when there is nothing. */
-export async function openSource(from: string, deps: { clock: Clock; signal: AbortSignal }): Promise<Source> {
+export async function openSource(from: string, deps: SourceDeps): Promise<Source> {
   if (/^https?:\/\//i.test(from)) return { kind: "folder", folder: new HttpFolder(from, deps) };
   const path = from.startsWith("file://") ? new URL(from).pathname : from;
   const found = await stat(path).catch((error: unknown) => {
@@ -71,8 +78,9 @@ class HttpFolder implements ReleaseFolder {
   readonly #headers: Readonly<Record<string, string>>;
   readonly #clock: Clock;
   readonly #signal: AbortSignal;
+  readonly #tls: { readonly tls?: { readonly ca: string } };
 
-  constructor(address: string, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
+  constructor(address: string, { clock, signal, ca }: SourceDeps) {
     if (!URL.canParse(address)) throw new TunnelError("update.failed", `"${address}" is not an address`);
     const url = new URL(address);
     const { username, password } = url;
@@ -85,6 +93,7 @@ class HttpFolder implements ReleaseFolder {
     this.name = url.href;
     this.#clock = clock;
     this.#signal = signal;
+    this.#tls = ca === undefined ? {} : { tls: { ca } };
     const login = btoa(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
     this.#headers = {
       // Compressed bytes could not be resumed, and which version asks is nobody's business.
@@ -111,7 +120,7 @@ class HttpFolder implements ReleaseFolder {
     const silence = new SilenceWatch(this.#clock, this.#signal);
     try {
       const headers = { ...this.#headers, ...(offset > 0 ? { range: `bytes=${offset}-` } : {}) };
-      const response = await fetch(url, { headers, signal: silence.signal });
+      const response = await fetch(url, { headers, signal: silence.signal, ...this.#tls });
       const start = startOf(response, offset);
       if (typeof start !== "number") {
         await response.body?.cancel();

@@ -51,10 +51,14 @@ export interface UpdateOptions {
   readonly allowDowngrade: boolean;
   /** Takes a version that was taken back here before. @default false */
   readonly evenIfRejected?: boolean;
+  /** Nobody asks for it right now, so it leaves what somebody went back from as well. @default false */
+  readonly automatic?: boolean;
   /** Only look. */
   readonly check: boolean;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** See `SourceDeps`. */
+  readonly ca?: string | undefined;
   readonly onProgress: (doneBytes: number, totalBytes: number) => void;
   /** See `download`. */
   readonly firstPauseMs?: number;
@@ -62,7 +66,8 @@ export interface UpdateOptions {
 
 export type UpdateOutcome =
   | { readonly kind: "current"; readonly version: string }
-  | { readonly kind: "available"; readonly from: string; readonly to: string }
+  /** `left`: somebody went back from it before. */
+  | { readonly kind: "available"; readonly from: string; readonly to: string; readonly left: Rejection | undefined }
   | { readonly kind: "updated"; readonly from: string; readonly to: string }
   /** Nothing was done: this version was taken back here before. */
   | { readonly kind: "rejected"; readonly rejection: Rejection };
@@ -91,8 +96,9 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   }
   const binary = installedBinary(running.path);
   const rejection = options.evenIfRejected === true ? undefined : await rejectionOf(binary.rejected, to);
-  if (rejection !== undefined) return { kind: "rejected", rejection };
-  if (options.check) return { kind: "available", from, to };
+  const left = options.automatic !== true && rejection?.byHand === true ? rejection : undefined;
+  if (rejection !== undefined && left === undefined) return { kind: "rejected", rejection };
+  if (options.check) return { kind: "available", from, to, left };
   const unlock = await lockUpdates(binary);
   try {
     // The file may be another than the one that this process was started from. One that does not run is replaced.
@@ -129,7 +135,8 @@ export interface Blame {
 
 /**
  * Goes back to the version that the last update replaced; once more brings it back. With a blame this is done only while
- * that version is installed, and no update takes it again by itself. Throws a TunnelError.
+ * that version is installed, and no update takes it again unless it is named; without one somebody asks, and no update
+ * takes the newer of the two again by itself. Throws a TunnelError.
  */
 export async function rollback(running: Running, clock: Clock, blame?: Blame): Promise<UpdateOutcome> {
   const binary = installedBinary(running.path);
@@ -140,16 +147,16 @@ export async function rollback(running: Running, clock: Clock, blame?: Blame): P
   if (!there) throw refusal(`There is no earlier version: "${binary.previous}" does not exist`);
   const unlock = await lockUpdates(binary);
   try {
-    if (blame !== undefined) {
-      const said = await versionOf(binary.path, clock).catch(() => "");
-      if (said !== blame.version) return { kind: "current", version: said };
-    }
+    const said = await versionOf(binary.path, clock).catch(() => "");
+    if (blame !== undefined && said !== blame.version) return { kind: "current", version: said };
     const to = await versionOf(binary.previous, clock);
     if (parseVersion(to) === undefined) throw refusal(`"${binary.previous}" is not a culvert`);
     await swapWithPrevious(binary);
     await forget(binary.rejected, to);
-    if (blame !== undefined) {
-      await remember(binary.rejected, { ...blame, at: new Date(clock.wallMs()).toISOString() });
+    const at = new Date(clock.wallMs()).toISOString();
+    if (blame !== undefined) await remember(binary.rejected, { ...blame, at });
+    else if (parseVersion(said) !== undefined && compare(said, to) > 0) {
+      await remember(binary.rejected, { version: said, at, reason: "rolled back by hand", byHand: true });
     }
     return { kind: "updated", from: running.version, to };
   } catch (error) {

@@ -150,6 +150,8 @@ describe.skipIf(!LINUX)("a running tunnel", () => {
       expect((await wrong.connector.errorLine(/does not update itself.*/))[0]).toContain(
         "autoupdate-window is not HH:MM",
       );
+      await using strange = await startOldTunnel(["--autoupdate-from", good, "--autoupdate-cacert", "/none.pem"]);
+      expect((await strange.connector.errorLine(/does not update itself.*/))[0]).toContain("Cannot read CA file");
       for (const { connector } of [quiet, off]) {
         await metricsPort(connector);
         expect(connector.stderr).not.toMatch(/takes over|does not update/);

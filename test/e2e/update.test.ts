@@ -104,10 +104,13 @@ describe("an update", () => {
         out: `culvert ${NEW} is the newest version\n`,
         err: "",
       });
-      for (const version of [OLD, NEW]) {
+      for (const { version, memory } of [
+        { version: OLD, memory: [".culvert.rejected"] },
+        { version: NEW, memory: [] },
+      ]) {
         expect((await run(at.path, "--rollback")).code).toBe(11);
         expect(versionOf(at.path)).toBe(version);
-        expect(readdirSync(at.bin).sort()).toEqual(["culvert", "culvert.previous"]);
+        expect(readdirSync(at.bin).sort()).toEqual([...memory, "culvert", "culvert.previous"]);
       }
     },
     DEADLINE_MS,
@@ -141,6 +144,62 @@ describe("an update", () => {
     expect(sumOf(at.path)).toBe(before);
     expect(readdirSync(at.bin)).toEqual(["culvert"]);
   });
+
+  test(
+    "comes from an edge with an authority of its own, when that is given",
+    async () => {
+      using at = install();
+      const state = join(at.folder, "state");
+      await using edge = startProcess([
+        ...[oldBinary, "edge", "run", "--state-dir", state, "--domain", "localhost", "--release-dir", good],
+        ...["--tls-internal", "--https-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--quic=false"],
+        ...["--tunnel-listen", "127.0.0.1:0", "--api-listen", "off"],
+      ]);
+      await edge.errorLine(/Edge is ready/);
+      const from = `https://localhost:${/https=\S*:(\d+)/.exec(edge.stderr)?.[1]}/dl`;
+      const ca = join(state, "ca.pem");
+      expect(await run(at.path, "--from", from, "--check")).toMatchObject({
+        code: 10,
+        err: expect.stringContaining(`Cannot get "${from}/manifest.json"`),
+      });
+      writeFileSync(join(at.folder, "empty.pem"), "");
+      for (const wrong of ["none.pem", "empty.pem"]) {
+        const { code, err } = await run(at.path, "--from", from, "--cacert", join(at.folder, wrong));
+        expect({ code, err }).toEqual({ code: 255, err: expect.stringMatching(/Cannot (read|use) CA file/) });
+      }
+      await using child = startProcess([at.path, "update", "--check"], {
+        env: { CULVERT_UPDATE_FROM: from, CULVERT_CACERT: ca },
+      });
+      expect(await child.exitCode(DEADLINE_MS)).toBe(0);
+      expect(child.stdout).toBe(`culvert ${NEW} can replace ${OLD}\n`);
+      expect(await run(at.path, "--from", from, "--cacert", ca)).toMatchObject({ code: 11 });
+      expect(versionOf(at.path)).toBe(NEW);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "a version that somebody went back from is for people only",
+    async () => {
+      using at = install();
+      expect((await run(at.path, "--from", good)).code).toBe(11);
+      expect((await run(at.path, "--rollback")).code).toBe(11);
+      const { code, out } = await run(at.path, "--check", "--from", good);
+      expect({ code, lines: out.split("\n") }).toEqual({
+        code: 0,
+        lines: [
+          `culvert ${NEW} can replace ${OLD}`,
+          expect.stringMatching(
+            /^It was rolled back by hand at 20\S+: no update takes it by itself, culvert update does$/,
+          ),
+          "",
+        ],
+      });
+      expect((await run(at.path, "--from", good)).code).toBe(11);
+      expect(versionOf(at.path)).toBe(NEW);
+    },
+    DEADLINE_MS,
+  );
 
   test(
     "does not take a version again that was taken back, unless it is named",

@@ -481,15 +481,15 @@ describe("updates while it runs", () => {
   test("come once a day from the place, at any time", () => {
     const given = { ...ready(), env: { CULVERT_AUTOUPDATE_FROM: "~/releases", CULVERT_UPDATE_KEY: "RWkey" } };
     expect(configOf(given).autoUpdate).toEqual({
-      ...{ from: "/home/me/releases", keys: ["RWkey"], everyMs: 86_400_000, window: undefined },
+      ...{ from: "/home/me/releases", keys: ["RWkey"], caPath: undefined, everyMs: 86_400_000, window: undefined },
     });
   });
 
   test("may be set in the file; a password in the address is not shown", () => {
     const file =
-      "autoupdate-from: https://me:hunter2@example.com/r\nautoupdate-freq: 6h\nautoupdate-window: sat 02:00-03:00\n";
+      "autoupdate-from: https://me:hunter2@example.com/r\nautoupdate-freq: 6h\nautoupdate-window: sat 02:00-03:00\nautoupdate-cacert: /ca.pem\n";
     const config = configOf({ flags: [...(ready().flags ?? []), "config=/c.yml"], files: { "/c.yml": file } });
-    expect(config.autoUpdate).toMatchObject({ everyMs: 21_600_000, window: "sat 02:00-03:00" });
+    expect(config.autoUpdate).toMatchObject({ everyMs: 21_600_000, window: "sat 02:00-03:00", caPath: "/ca.pem" });
     expect(JSON.stringify(config.settings)).not.toContain("hunter2");
   });
 

@@ -1,13 +1,17 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { basename, dirname, join } from "node:path";
 import { systemClock } from "../../../src/core/clock.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
 import { silentLogger } from "../../../src/core/log.ts";
 import { updateNowAndThen } from "../../../src/update/auto.ts";
+import type { Rejection } from "../../../src/update/rejected.ts";
 import { updateOnTrial } from "../../../src/update/trial.ts";
-import { type UpdateOptions, update } from "../../../src/update/update.ts";
+import { rollback, type UpdateOptions, update } from "../../../src/update/update.ts";
+import { makeTestCertificate } from "../../support/certificate.ts";
 import { makeMinisignKey } from "../../support/minisign-key.ts";
 import { publishVersion, thisTarget } from "../../support/releases.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
@@ -133,6 +137,68 @@ describe("by itself", () => {
     const outcome = await update({ ...it.options, ...rest, check: false, version: "1.1.0", evenIfRejected: true });
     expect(outcome).toMatchObject({ kind: "updated", to: "1.1.0" });
     expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+  });
+
+  test("what somebody went back from is left alone, until a person's update takes it", async () => {
+    using it = await prepare("1.0.0");
+    const { clock, running } = it.options;
+    const rest = { allowDowngrade: false, onProgress: () => {} };
+    expect(await once(it)).toMatchObject({ kind: "updated", to: "1.1.0" });
+    expect(await rollback(running, clock)).toMatchObject({ kind: "updated", to: "1.0.0" });
+    const left = { version: "1.1.0", at: expect.any(String), reason: "rolled back by hand", byHand: true };
+    const stop = new AbortController();
+    let checks = 0;
+    await updateNowAndThen({
+      ...{ ...it.options, signal: stop.signal, schedule, log: silentLogger },
+      handOver: () => Promise.reject(new TunnelError("update.failed", "It must not be tried")),
+      random: () => {
+        if (++checks === 3) stop.abort();
+        return 0.5;
+      },
+    });
+    expect(it.left().runs).toBe(program("1.0.0"));
+    for (const check of [true, false]) {
+      const automatic = await update({ ...it.options, ...rest, automatic: true, check });
+      expect(automatic).toEqual({ kind: "rejected", rejection: left as Rejection });
+    }
+    expect(await update({ ...it.options, ...rest, check: true })).toEqual({
+      ...{ kind: "available", from: "1.0.0", to: "1.1.0", left: left as Rejection },
+    });
+    // To the newer one and back again: only the newer one is remembered.
+    await rollback(running, clock);
+    expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+    await rollback(running, clock);
+    expect(it.left()).toEqual({
+      files: [".culvert.rejected", "culvert", "culvert.previous"],
+      runs: program("1.0.0"),
+    });
+    expect(await once(it)).toMatchObject({ kind: "updated", to: "1.1.0" });
+    expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+  });
+
+  test("from a server with an authority of its own, when that is given", async () => {
+    using it = await prepare("1.0.0");
+    const { cert, key: secret } = await makeTestCertificate(["localhost"]);
+    const releases = it.options.from;
+    const server = createServer({ cert, key: secret }, ({ url }, response) => {
+      response.end(readFileSync(join(releases, basename(`${url}`))));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const from = `https://localhost:${(server.address() as AddressInfo).port}/dl`;
+      const rest = { check: true, allowDowngrade: false, onProgress: () => {} };
+      await expect(update({ ...it.options, ...rest, from })).rejects.toThrow(TunnelError);
+      let runs = "";
+      await updateNowAndThen({
+        ...{ ...it.options, from, ca: cert, schedule, random: () => 0.5, log: silentLogger },
+        handOver: async () => {
+          runs = it.left().runs;
+        },
+      });
+      expect(runs).toBe(program("1.1.0"));
+    } finally {
+      server.close();
+    }
   });
 
   test("a damaged memory of rejections hinders no update, and one that was replaced meanwhile is not taken back", async () => {
