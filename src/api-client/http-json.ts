@@ -1,6 +1,7 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { describe, TunnelError } from "../core/errors.ts";
+import { answerLocal, isLocalName } from "../net/local-names.ts";
 
 /** Bytes of an answer that are read; the longest lists are cut into pages far below it. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -45,6 +46,7 @@ export function sendJson(request: JsonRequest): Promise<JsonAnswer> {
         },
         signal: AbortSignal.any([request.signal, late]),
         ...(request.ca === undefined ? {} : { ca: request.ca }),
+        ...(isLocalName(url.hostname) ? { lookup: answerLocal } : {}),
       },
       (answer) => {
         const chunks: Buffer[] = [];

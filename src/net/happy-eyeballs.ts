@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import type { CancelTimer, Clock } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import { dial } from "./dial.ts";
+import { lookupLocal } from "./local-names.ts";
 import { DIAL_TIMEOUT_MS, dialError } from "./socket-errors.ts";
 import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
 
@@ -167,6 +168,8 @@ class Race {
 }
 
 export async function systemLookup(name: string): Promise<readonly string[]> {
+  const local = await lookupLocal(name);
+  if (local !== undefined) return local;
   // Bun's node:dns asks name servers by itself; the system's way also knows names of the local network (mDNS).
   const found =
     typeof Bun === "undefined"

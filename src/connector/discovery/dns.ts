@@ -1,5 +1,6 @@
 import { lookup, Resolver } from "node:dns/promises";
 import { describe, systemCode, TunnelError } from "../../core/errors.ts";
+import { lookupLocal } from "../../net/local-names.ts";
 import type { SrvRecord } from "./service.ts";
 
 /**
@@ -26,7 +27,7 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /**
  * The resolver of this system. Addresses come from it as for any program, with `/etc/hosts` and sorted by what this
- * machine can reach (RFC 6724); SRV records need the name servers themselves.
+ * machine can reach (RFC 6724), and names below `localhost` are this machine (RFC 6761); SRV records need the name servers themselves.
  */
 export function createSystemDns(newResolver: () => Resolver = () => new Resolver()): Dns {
   return {
@@ -45,6 +46,8 @@ export function createSystemDns(newResolver: () => Resolver = () => new Resolver
     },
     async addresses(name) {
       try {
+        const local = await lookupLocal(name);
+        if (local !== undefined) return local;
         const found = await lookup(name, { all: true, verbatim: true });
         return found.map(({ address }) => address);
       } catch (error) {

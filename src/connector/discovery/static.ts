@@ -49,11 +49,11 @@ export function discoverStatic(
     const answers = await Promise.allSettled(edges.map((edge) => addressesOf(edge, signal)));
     if (signal.aborted) throw new TunnelError("aborted", "Discovery of the edge given up");
     const regions = new Map<string, EdgeAddress[]>();
-    const failures: string[] = [];
+    const failures = new Set<string>();
     for (const [index, { host, region = ALTERNATING[index % 2] ?? "" }] of edges.entries()) {
       const answer = answers[index];
       if (answer?.status !== "fulfilled") {
-        failures.push(`${host}: ${describe(answer?.reason)}`);
+        failures.add(`${host}: ${describe(answer?.reason)}`);
         continue;
       }
       const addresses = regions.get(region) ?? [];
@@ -61,7 +61,7 @@ export function discoverStatic(
       regions.set(region, addresses);
     }
     if (regions.size === 0) {
-      const why = failures.length === 0 ? "none is given" : failures.join("; ");
+      const why = failures.size === 0 ? "none is given" : [...failures].join("; ");
       throw new TunnelError(
         "edge.discovery",
         `No edge has an address: ${why}. Check the names given with --edge, or give IP addresses`,

@@ -86,7 +86,11 @@ describe("discoverStatic", () => {
 
   test("when none has an answer, the error says which and what to do", async () => {
     await using server = await startUdpNameServer(new Map(addresses("blocked.example", "0.0.0.0")));
-    const names = ["blocked.example", "gone.example"].map((host) => ({ host, port: 7844 }));
+    // Four connections to one edge are one failure.
+    const names = ["blocked.example", "gone.example", "gone.example", "gone.example"].map((host) => ({
+      host,
+      port: 7844,
+    }));
     const failure = await caught(discovery(names, server.dns).regions());
     expect([failure.code, failure.retry]).toEqual(["edge.discovery", "same"]);
     expect(failure.message).toBe(
