@@ -44,7 +44,7 @@ export const CODES = {
   "C-322": { severity: "warn", title: "A restart cuts requests that run" },
   "C-401": { severity: "fail", title: "The configuration is not valid" },
   "C-402": { severity: "warn", title: "The configuration says something that has no effect" },
-  "C-403": { severity: "warn", title: "No rule leads anywhere" },
+  "C-403": { severity: "fail", title: "No rule leads anywhere" },
   "C-404": { severity: "warn", title: "A rule can never match" },
   "C-501": { severity: "fail", title: "The origin refuses connections" },
   "C-502": { severity: "fail", title: "The origin cannot be reached" },

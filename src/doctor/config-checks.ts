@@ -29,7 +29,7 @@ export function checkConfig({
   connections,
   gracePeriodMs,
 }: ConfigFacts): CheckResult {
-  const findings: Finding[] = warnings.map((text) => finding("C-402", text, "Correct or remove that line"));
+  const findings: Finding[] = [];
   if (!configured) {
     findings.push(
       finding(
@@ -39,6 +39,7 @@ export function checkConfig({
       ),
     );
   }
+  for (const text of warnings) findings.push(finding("C-402", text, "Correct or remove that line"));
   for (const { rule, by } of shadowedRules(rules)) {
     findings.push(
       finding(

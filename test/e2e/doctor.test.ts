@@ -219,9 +219,13 @@ describe("case 2: the tunnel is up, and visitors get 502", () => {
     expect(wrong.report.verdict.message).toContain("broken.yml:");
   });
 
-  test("no rules at all: C-403", async () => {
+  test("no rules at all, and a misspelt key in place of them: C-403 is the verdict, for nothing is served", async () => {
     const examined = await doctor();
     expect(codesOf(examined, "config")).toEqual(["C-403"]);
+    const misspelt = await doctor("--config", configFile("typo.yml", "ingres:\n- service: http://127.0.0.1:9\n"));
+    expect(codesOf(misspelt, "config")).toEqual(["C-403", "C-402"]);
+    const { code, status } = misspelt.report.verdict;
+    expect([code, status, misspelt.exitCode]).toEqual(["C-403", "fail", 1]);
   });
 });
 
