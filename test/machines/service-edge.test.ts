@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { builtBinary } from "../support/binary.ts";
 import { BootedMachine, bootedMachineMissing } from "../support/booted-machine.ts";
 import { makeTestCertificate } from "../support/certificate.ts";
+import { makeMinisignKey } from "../support/minisign-key.ts";
 import { pollUntil } from "../support/poll-until.ts";
+import { publishVersion } from "../support/releases.ts";
 
 const BINARY = builtBinary();
 const MISSING = BINARY === undefined ? "needs dist/culvert: ./scripts/build" : bootedMachineMissing("systemd");
@@ -62,6 +64,33 @@ const WEBHOOK = "https://hooks.example.test/s3cr3t?a=1";
       const listed = await culvert("edge", "tunnel", "list");
       expect(listed.stdout).toMatch(/web[\s\S]*mail|mail[\s\S]*web/);
     }, 60_000);
+
+    test("a new version that does not start is taken back, and the timer does not take it again", async () => {
+      const { key, publicFile } = makeMinisignKey();
+      const program = '#!/bin/sh\n[ "$1" = version ] && echo 99.0.0 && exit\nexit 7\n';
+      publishVersion(join(machine.root, "srv/releases"), "99.0.0", Buffer.from(program), key);
+      writeFileSync(join(machine.root, "srv/release.pub"), publicFile);
+      const [before, old] = [await pid(), await machine.ask("sha256sum", PROGRAM)];
+      const update = async (...args: readonly string[]) =>
+        await culvert("update", "--from", "/srv/releases", "--update-key", "/srv/release.pub", ...args);
+      const { code, stdout, stderr } = await update("--services");
+      expect({ code, stdout, said: stderr.replace(/^Downloaded .*\n/gm, "").split("\n") }).toEqual({
+        ...{ code: 10, stdout: "culvert-edge.service takes over the new version\n" },
+        said: [
+          expect.stringMatching(/^culvert: Version 99\.0\.0 does not work here: .*culvert-edge/),
+          "culvert-edge.service goes back to the version before",
+          expect.stringMatching(/ is culvert \S+ again, and no update takes 99\.0\.0 by itself$/),
+          "",
+        ],
+      });
+      expect(await machine.ask("sha256sum", PROGRAM)).toBe(old);
+      const back = await pid();
+      expect(back).not.toBe(before);
+      expect(await machine.ask("readlink", `/proc/${back}/exe`)).toBe(PROGRAM);
+      expect((await culvert("edge", "tunnel", "list")).stdout).toContain("web");
+      expect(await update("--services")).toMatchObject({ code: 0, stdout: expect.stringContaining("taken back here") });
+      expect(await pid()).toBe(back);
+    }, 120_000);
 
     test("certbot's certificates: a note, and a group that lets it in", async () => {
       const { cert, key } = await makeTestCertificate(["app.example.test"]);
