@@ -52,14 +52,14 @@ export interface PublishedQuery {
 /** All of them, for one job. */
 export function publishedQueries(job: string): readonly PublishedQuery[] {
   const of = (name: string): string => `${name}{job=~"${job}"}`;
-  const rate = (name: string): string => `rate(${of(name)}[3s])`;
+  const rate = (name: string): string => `rate(${of(name)}[10s])`;
   const plain = (text: string): PublishedQuery => ({ text, labels: [] });
   return [
     ...RATES.flatMap((name) => [plain(`sum(${rate(name)})`), plain(rate(name))]),
     ...GAUGES.flatMap((name) => [plain(`sum(${of(name)})`), plain(of(name))]),
     ...SUMS.flatMap(([name, ...labels]) => [
       { text: `sum by (${labels.join(", ")}) (${rate(name)})`, labels },
-      { text: `sum by (${labels.join(", ")}) (increase(${of(name)}[3s]))`, labels },
+      { text: `sum by (${labels.join(", ")}) (increase(${of(name)}[10s]))`, labels },
     ]),
     ...HISTOGRAMS.flatMap((name) => [
       ...[0.5, 0.95, 0.99].map((q) => plain(`histogram_quantile(${q}, sum by (le) (${rate(`${name}_bucket`)}))`)),
