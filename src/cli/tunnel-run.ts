@@ -140,6 +140,7 @@ async function serve(
       metrics: isBridge ? "off" : config.metrics,
       metricsAuth: config.metricsAuth,
       accessLog: config.accessLog,
+      tracing: config.tracing,
       version: VERSION,
       flags: config.settings,
       management: config.management && { ...config.management, live },
