@@ -6,9 +6,9 @@ export type Attributes = readonly (readonly [key: string, value: AttributeValue]
 
 /** One piece of work, finished. */
 export interface Span {
-  /** 32 hex digits. */
+  /** 32 hex digits, lower case. */
   readonly traceId: string;
-  /** 16 hex digits. */
+  /** 16 hex digits, lower case. */
   readonly spanId: string;
   /** Undefined = the trace begins here. */
   readonly parentSpanId: string | undefined;
@@ -41,10 +41,10 @@ const utf8 = new TextEncoder();
 /** One span, to be put into a request later. */
 export function encodeSpan(span: Span): Uint8Array {
   const out = new Writer();
-  out.bytes(1, hexBytes(span.traceId));
-  out.bytes(2, hexBytes(span.spanId));
+  out.hex(1, span.traceId);
+  out.hex(2, span.spanId);
   if (span.traceState !== "") out.text(3, span.traceState);
-  if (span.parentSpanId !== undefined) out.bytes(4, hexBytes(span.parentSpanId));
+  if (span.parentSpanId !== undefined) out.hex(4, span.parentSpanId);
   out.text(5, span.name);
   out.number(6, KIND[span.kind]);
   out.time(7, span.startUs);
@@ -86,7 +86,8 @@ function writeAttributes(out: Writer, field: number, attributes: Attributes): vo
 
 /** Protobuf's encoding, as much of it as OTLP needs. */
 class Writer {
-  #buffer = new Uint8Array(512);
+  #buffer = new Uint8Array(1024);
+  #view = new DataView(this.#buffer.buffer);
   #length = 0;
 
   finish(): Uint8Array {
@@ -101,7 +102,7 @@ class Writer {
   double(field: number, value: number): void {
     this.#varint(field * 8 + FIXED64);
     this.#room(8);
-    new DataView(this.#buffer.buffer).setFloat64(this.#length, value, true);
+    this.#view.setFloat64(this.#length, value, true);
     this.#length += 8;
   }
 
@@ -109,7 +110,7 @@ class Writer {
   time(field: number, us: number): void {
     this.#varint(field * 8 + FIXED64);
     this.#room(8);
-    new DataView(this.#buffer.buffer).setBigUint64(this.#length, BigInt(Math.round(us)) * 1000n, true);
+    this.#view.setBigUint64(this.#length, BigInt(Math.round(us)) * 1000n, true);
     this.#length += 8;
   }
 
@@ -121,15 +122,47 @@ class Writer {
     this.#length += bytes.length;
   }
 
-  text(field: number, text: string): void {
-    this.bytes(field, utf8.encode(text));
+  hex(field: number, hex: string): void {
+    this.#varint(field * 8 + BYTES);
+    this.#varint(hex.length / 2);
+    this.#room(hex.length / 2);
+    for (let i = 0; i < hex.length; i += 2) {
+      this.#buffer[this.#length++] = (digit(hex.charCodeAt(i)) << 4) | digit(hex.charCodeAt(i + 1));
+    }
   }
 
-  /** A message within this one: its length stands before it, and is known only afterwards. */
+  text(field: number, text: string): void {
+    this.#varint(field * 8 + BYTES);
+    const from = this.#length;
+    // A char of UTF-16 has three bytes at most.
+    this.#room(1 + text.length * 3);
+    this.#length += 1 + utf8.encodeInto(text, this.#buffer.subarray(from + 1)).written;
+    this.#putLength(from);
+  }
+
+  /** A message within this one. */
   message(field: number, write: (out: Writer) => void): void {
-    const inner = new Writer();
-    write(inner);
-    this.bytes(field, inner.#buffer.subarray(0, inner.#length));
+    this.#varint(field * 8 + BYTES);
+    const from = this.#length;
+    this.#room(1);
+    this.#length += 1;
+    write(this);
+    this.#putLength(from);
+  }
+
+  /** The length stands before what it is the length of: most fit into the one byte that was left for it at `from`. */
+  #putLength(from: number): void {
+    const length = this.#length - from - 1;
+    if (length >= 0x80) {
+      const more = length < 0x4000 ? 1 : length < 0x20_0000 ? 2 : length < 0x1000_0000 ? 3 : 4;
+      this.#room(more);
+      this.#buffer.copyWithin(from + 1 + more, from + 1, this.#length);
+      this.#length += more;
+    }
+    const end = this.#length;
+    this.#length = from;
+    this.#varint(length);
+    this.#length = end;
   }
 
   #varint(value: number): void {
@@ -145,11 +178,14 @@ class Writer {
   #room(bytes: number): void {
     if (this.#length + bytes <= this.#buffer.length) return;
     const grown = new Uint8Array(Math.max(this.#buffer.length * 2, this.#length + bytes));
-    grown.set(this.#buffer.subarray(0, this.#length));
+    // All of it: a length is put before what was written already.
+    grown.set(this.#buffer);
     this.#buffer = grown;
+    this.#view = new DataView(grown.buffer);
   }
 }
 
-function hexBytes(hex: string): Uint8Array {
-  return Uint8Array.from({ length: hex.length / 2 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16));
+/** Of a lower-case hex digit. */
+function digit(code: number): number {
+  return code <= 0x39 ? code - 0x30 : code - 0x57;
 }

@@ -38,6 +38,16 @@ test("a request is what others write, byte for byte", () => {
   expect(Buffer.from(bytes).toString("base64")).toBe(WRITTEN_BY_OTHERS);
 });
 
+test("wherever the room ends, nothing is lost", () => {
+  const short = Array.from({ length: 150 }, (_, i) => [`é${i}`, i % 3 === 0 ? i : "ü"] as const);
+  for (let shift = 0; shift < 200; shift += 1) {
+    const attributes = [["shift", "x".repeat(shift)], ...short] as const;
+    const [read] = readExportRequest(encodeExportRequest(SOURCE, [encodeSpan({ ...SPAN, attributes })]));
+    expect(read?.attributes).toEqual(Object.fromEntries(attributes));
+    expect(read?.failed).toBe(true);
+  }
+});
+
 test("what is not there is not written, and long texts get room", () => {
   const path = "x".repeat(5_000);
   const root = { ...SPAN, parentSpanId: undefined, traceState: "", failed: false, kind: "client" } as const;
