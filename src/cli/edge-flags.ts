@@ -1,4 +1,5 @@
 import type { Flag } from "../config/flags.ts";
+import { TRACE_FLAGS } from "../config/trace-flags.ts";
 
 export const STATE_DIR_FLAG = {
   name: "state-dir",
@@ -362,6 +363,7 @@ export const EDGE_RUN_FLAGS = [
     help: "Name, or URL, under which connectors are looked into (culvert tail); default: management. in front of --domain",
   },
   ...INSPECT_FLAGS,
+  ...TRACE_FLAGS,
   ...PUBLIC_FLAGS,
   ...LOG_FLAGS,
 ] as const satisfies readonly Flag[];

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { DownloadsOptions } from "../bundle/downloads.ts";
 import { parseHostPort } from "../config/run-config.ts";
+import { readTracing, type TracingConfig } from "../config/tracing.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
@@ -75,6 +76,7 @@ interface EdgeRunOptions extends PublicFlags {
   readonly graceMs: number;
   readonly tcpHost: string | undefined;
   readonly inspect: InspectFlags | undefined;
+  readonly tracing: TracingConfig | undefined;
   readonly alerts: { readonly afterMs: number; readonly webhook: string | undefined };
 }
 
@@ -135,6 +137,7 @@ function readOptions(values: Values, context: Context, problems: string[]): Edge
     graceMs: values.number("grace-period"),
     tcpHost: values.string("tcp-listen"),
     inspect: readInspect(values, address, problems),
+    tracing: readTracing(values, (message) => problems.push(`--${message}`)),
     alerts: readAlerts(values, problems),
     ...readPublicFlags(values, problems),
   };

@@ -88,12 +88,18 @@ function secretsOf(
   return [
     ...[secret.toString("base64"), secret.toString("base64url"), secret.toString("hex")],
     ...[config.metricsAuth, afterColon(config.metricsAuth), env["TUNNEL_TOKEN"], ...proxies],
+    ...(config.tracing?.headers ?? []).flatMap(([, value]) => [value, afterSpace(value)]),
     ...edges.map((address) => config.proxyFor(address)?.credentials?.password),
   ];
 }
 
 function afterColon(text: string | undefined): string | undefined {
   return text?.slice(text.indexOf(":") + 1);
+}
+
+/** What follows `Bearer` or `Basic`. */
+function afterSpace(text: string): string | undefined {
+  return text.slice(text.lastIndexOf(" ") + 1);
 }
 
 function passwordOf(url: string | undefined): string | undefined {

@@ -141,6 +141,7 @@ async function serve(
       // The program that it stands in for has, or soon wants, the port.
       metrics: isBridge ? "off" : config.metrics,
       metricsAuth: config.metricsAuth,
+      tracing: config.tracing,
       version: VERSION,
       quickTunnelHostname,
       flags: placedFlags(config),

@@ -14,6 +14,7 @@ import { parseToken } from "../wire/token.ts";
 import { configFolders, loadConfigFile } from "./file.ts";
 import { expandHome, type Host } from "./host.ts";
 import { readSingleOrigin } from "./single-origin.ts";
+import { readTracing, type TracingConfig } from "./tracing.ts";
 import { ALL_RUN_FLAGS } from "./tunnel-flags.ts";
 import { type FileValues, type ShownValue, Values } from "./values.ts";
 
@@ -81,6 +82,8 @@ export interface RunConfig {
   readonly logFile: LogFileTarget | undefined;
   /** One line for each request. */
   readonly accessLog: boolean;
+  /** Undefined = nobody asked for traces. */
+  readonly tracing: TracingConfig | undefined;
   /** Look at the start what gets through to the edge. */
   readonly prechecks: boolean;
   readonly pidFile: string | undefined;
@@ -225,6 +228,7 @@ class Builder {
       logFormat: this.#choice("output", ["default", "json"] as const),
       logFile: this.#logFile(),
       accessLog: values.bool("log-requests"),
+      tracing: readTracing(values, (message) => this.#usage(message)),
       prechecks: !values.bool("no-prechecks"),
       pidFile: pidFile === undefined ? undefined : expandHome(this.#host, pidFile),
       management: this.#management(identity.managementKey),

@@ -1,9 +1,11 @@
 import { RUN_COMPAT_FLAGS, TUNNEL_COMPAT_FLAGS } from "./compat-flags.ts";
 import { API_FLAGS, type Flag, ORIGIN_FLAGS, RUN_FLAGS, TUNNEL_FLAGS } from "./flags.ts";
+import { TRACE_FLAGS } from "./trace-flags.ts";
 
 /** Every flag that `tunnel` declares; the program itself takes them too. */
 export const TUNNEL_LEVEL_FLAGS: readonly Flag[] = [
   ...TUNNEL_FLAGS,
+  ...TRACE_FLAGS,
   ...ORIGIN_FLAGS,
   ...API_FLAGS,
   ...TUNNEL_COMPAT_FLAGS,

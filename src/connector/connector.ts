@@ -7,6 +7,8 @@ import type { IngressRules } from "../ingress/rules.ts";
 import { ConnectorMetrics } from "../ops/connector-metrics.ts";
 import { type MetricsAddress, startMetricsServer } from "../ops/metrics-server.ts";
 import type { StatusServer } from "../ops/status-server.ts";
+import { createRequestTracing } from "../ops/tracing/request-tracer.ts";
+import { startTracing, type TracingOptions } from "../ops/tracing/tracing.ts";
 import { createFlows } from "../proxy/flows.ts";
 import type { EndedRequest, ProxyObserver } from "../proxy/observer.ts";
 import { createProxy } from "../proxy/proxy.ts";
@@ -74,6 +76,8 @@ export interface ConnectorOptions {
   readonly onConnections?: (count: number) => void;
   /** What the connector itself answers through the tunnel. @default nothing */
   readonly management?: ManagementOptions | undefined;
+  /** Where spans of requests go. @default there are none */
+  readonly tracing?: TracingOptions | undefined;
   /** Where the connector runs, as Node spells it. */
   readonly platform: string;
   readonly arch: string;
@@ -118,6 +122,21 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
   const { management, routes } = options;
   const live = new LiveConnections(clock);
   let stopping = false;
+  let stoppedAtMs = 0;
+  const { connectorId, identity } = options;
+  const tracing =
+    options.tracing &&
+    startTracing(
+      options.tracing,
+      {
+        service: "culvert-connector",
+        attributes: [
+          ["service.instance.id", connectorId],
+          ["culvert.tunnel", identity.tunnelId],
+        ],
+      },
+      deps,
+    );
   const metrics = new ConnectorMetrics(
     {
       backends: () => routes.backends(),
@@ -132,6 +151,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
         }),
       version: options.version,
       quickTunnelHostname: options.quickTunnelHostname ?? "",
+      tracing,
     },
     clock,
   );
@@ -213,6 +233,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       clock,
       log: httpLog,
       observer: deps.requestLog === undefined ? metrics.requests : withAccessLog(metrics.requests, deps.requestLog),
+      tracing: tracing && createRequestTracing(tracing.tracer, tracing.source),
     }),
     configuration,
     observer: {
@@ -268,6 +289,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     rulesRefused: () => metrics.tunnel.configured("refused", undefined),
     stop: () => {
       stopping = true;
+      stoppedAtMs = clock.nowMs();
       running.stop();
     },
     stopNow: () => {
@@ -277,6 +299,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
     finished: running.finished.then(async (end) => {
       metrics.stop();
       await routes.close();
+      await tracing?.close(stoppedAtMs + options.gracePeriodMs - clock.nowMs());
       log.info("Tunnel server stopped");
       if (server !== undefined) {
         await server.close();

@@ -1,9 +1,9 @@
 import { Downloads, type DownloadsOptions } from "../bundle/downloads.ts";
-import type { Clock } from "../core/clock.ts";
-import { delay } from "../core/clock.ts";
+import { type Clock, delay, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
+import { startTracing, type TracingOptions, traceFamilies } from "../ops/tracing/tracing.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
 import { ConfigurationPush } from "./configuration-push.ts";
@@ -26,6 +26,7 @@ import { TunnelFront } from "./tunnel-front.ts";
 import { TunnelHistory } from "./tunnel-history.ts";
 import { openTunnelListeners } from "./tunnel-listeners.ts";
 import { TunnelStats } from "./tunnel-stats.ts";
+import { createVisitorTracing } from "./visitor-tracing.ts";
 
 /** How often the certificate is looked at, in ms. */
 const CERTIFICATE_CHECK_MS = 12 * 3_600_000;
@@ -69,6 +70,8 @@ export interface EdgeOptions extends Omit<PublicSideOptions, "http">, Omit<Dispa
   readonly quickTunnels?: boolean;
   /** Releases that the edge's own site hands out, with the installer. @default none */
   readonly releases?: DownloadsOptions;
+  /** Where spans of visitors' requests go. @default there are none */
+  readonly tracing?: TracingOptions | undefined;
   /** The text that `tunnel run --token` takes; undefined when the tunnel is gone. @default no tokens */
   readonly tunnelToken?: (tunnel: StoredTunnel) => string | undefined;
 }
@@ -173,6 +176,20 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
   undo.defer(() => storeWatch.stop());
   const stats = new TunnelStats(options.store);
   undo.defer(() => stats.stop());
+  const tracing =
+    options.tracing &&
+    startTracing(
+      options.tracing,
+      {
+        service: "culvert-edge",
+        attributes: [
+          ["service.instance.id", crypto.randomUUID()],
+          ["culvert.location", options.location],
+        ],
+      },
+      { ...deps, random: systemRandom },
+    );
+  undo.defer(() => tracing?.close(0));
   const visitors = await startPublicSide(options, {
     dispatcher: managed ?? shown,
     registry,
@@ -182,7 +199,11 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     clock,
     log,
     addMetrics: (metrics) => addDispatchMetrics(metrics, traffic),
-    moreMetrics: () => trafficMetrics({ stats, registry, dispatch: dispatcher.counters, store: storeWatch }),
+    moreMetrics: () => [
+      ...trafficMetrics({ stats, registry, dispatch: dispatcher.counters, store: storeWatch }),
+      ...traceFamilies(tracing),
+    ],
+    tracing: tracing && createVisitorTracing(tracing.tracer),
     onAccess: (entry) => stats.add(entry),
   });
   undo.defer(async () => {
@@ -249,6 +270,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     numbers,
     reload: () => visitors.reload(),
     close: async (graceMs) => {
+      const fromMs = clock.nowMs();
       cancelRenewal();
       storeWatch.stop();
       stats.stop();
@@ -268,13 +290,14 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
       visitors.abort();
       traffic.end();
       await visitors.end();
+      const traced = tracing?.close(fromMs + graceMs - clock.nowMs());
       await front.close(GOODBYE_MS);
       // A dead connector acknowledges no farewell.
       const farewell = new AbortController();
       await Promise.race([freed, delay(clock, FAREWELL_MS, farewell.signal)]);
       farewell.abort();
       tunnels.destroy();
-      await unmanaged;
+      await Promise.all([unmanaged, traced]);
     },
   };
 }

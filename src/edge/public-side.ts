@@ -12,7 +12,7 @@ import { createEdgeMetrics } from "./edge-metrics.ts";
 import { CustomPages } from "./listener/custom-pages.ts";
 import { type PublicListener, startPublicListener } from "./listener/listener.ts";
 import type { RequestPolicy } from "./listener/request-policy.ts";
-import type { AccessEntry } from "./listener/visitor-deps.ts";
+import type { AccessEntry, VisitorTracing } from "./listener/visitor-deps.ts";
 import type { Limits } from "./policy/limits.ts";
 import type { Registry } from "./registry.ts";
 import type { FrontDoor } from "./site/own-site.ts";
@@ -85,6 +85,8 @@ export async function startPublicSide(
     readonly moreMetrics?: () => Iterable<MetricFamily>;
     /** Is told of each request when it is over. Must not throw. */
     readonly onAccess?: (entry: AccessEntry) => void;
+    /** @default no traces */
+    readonly tracing?: VisitorTracing | undefined;
   },
 ): Promise<PublicSide> {
   const { clock, log, dispatcher } = deps;
@@ -107,6 +109,7 @@ export async function startPublicSide(
     limits: options.limits,
     pages,
     location: deps.location,
+    tracing: deps.tracing,
     onAccess: (entry) => {
       deps.onAccess?.(entry);
       if (log.enabled("debug")) log.debug("request", debugFields(entry));

@@ -10,6 +10,7 @@ import {
 } from "./exposition.ts";
 import { MAX_SHOWN_RULES, RequestMetrics } from "./request-metrics.ts";
 import { processFamilies, RuntimeWatch } from "./runtime-metrics.ts";
+import { type Tracing, traceFamilies } from "./tracing/tracing.ts";
 import { TunnelMetrics, type TunnelMetricsSources } from "./tunnel-metrics.ts";
 
 /** What metrics ask for when somebody reads them. */
@@ -23,6 +24,8 @@ export interface ConnectorMetricsSources extends TunnelMetricsSources {
   /** Bound on native TCP streams at once; 0 = none. */
   flowLimit(): number;
   readonly version: string;
+  /** Undefined = there are no traces. */
+  readonly tracing?: Pick<Tracing, "counters"> | undefined;
   /** Hostname of a quick tunnel, else empty. */
   readonly quickTunnelHostname: string;
 }
@@ -87,6 +90,7 @@ export class ConnectorMetrics {
     }
     yield* this.#ruleFamilies();
     yield* backendFamilies(this.#sources);
+    yield* traceFamilies(this.#sources.tracing);
     yield {
       name: "culvert_event_loop_delay_seconds",
       help: "How late timers fire, looked at once a second",

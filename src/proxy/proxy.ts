@@ -12,6 +12,7 @@ import type { AccessCheck } from "./access-check.ts";
 import type { EndedRequest, ProxyObserver, RequestKind } from "./observer.ts";
 import { originRequestHeaders, type RequestHeaderPolicy } from "./request-headers.ts";
 import { logAnswer, logRequest } from "./request-log.ts";
+import type { RequestTrace, RequestTracing } from "./tracing.ts";
 
 /** Where a request goes: the rule that matched and its service. */
 export interface Route {
@@ -43,6 +44,8 @@ export interface ProxyDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly observer: ProxyObserver;
+  /** @default no traces */
+  readonly tracing?: RequestTracing | undefined;
 }
 
 /** Serves visitors' streams: finds the rule, asks its service, carries head and bytes both ways. */
@@ -54,14 +57,15 @@ export function createProxy(deps: ProxyDeps): (stream: IncomingStream) => void {
       return;
     }
     deps.observer.requestStarted(kindOf(request));
+    const trace = deps.tracing?.begin(request);
     const route = deps.route(request.authority, request.path);
     if ("kind" in route) {
       deps.log.debug("Request refused: its dot segments could reach another rule", { path: request.path });
-      refuseUnread(stream, 400, undefined, deps);
+      refuseUnread(stream, 400, { route: undefined, trace }, deps);
       return;
     }
-    if (route.access === undefined) new Exchange(stream, route, deps).start();
-    else void startIfAllowed(stream, route, route.access, deps);
+    if (route.access === undefined) new Exchange(stream, route, trace, deps).start();
+    else void startIfAllowed(stream, route, route.access, trace, deps);
   };
 }
 
@@ -70,11 +74,12 @@ async function startIfAllowed(
   stream: IncomingStream,
   route: Route,
   access: AccessCheck,
+  trace: RequestTrace | undefined,
   deps: ProxyDeps,
 ): Promise<void> {
   const refusal = await access(stream.request.headers);
   if (refusal === undefined) {
-    new Exchange(stream, route, deps).start();
+    new Exchange(stream, route, trace, deps).start();
     return;
   }
   deps.log.debug("Request refused by the Access check", {
@@ -82,7 +87,7 @@ async function startIfAllowed(
     reason: refusal,
     cfRay: headerValue(stream.request.headers, "cf-ray"),
   });
-  refuseUnread(stream, 403, route, deps);
+  refuseUnread(stream, 403, { route, trace }, deps);
 }
 
 /** One request between its stream and its service: the service's side of it. */
@@ -94,17 +99,21 @@ class Exchange implements OriginEvents {
   readonly #clock: Clock;
   readonly #kind: RequestKind;
   readonly #startedAtMs: number;
+  readonly #trace: RequestTrace | undefined;
   #origin: OriginExchange | undefined;
   #status: number | undefined;
   #answeredAfterMs: number | undefined;
   #bytesToOrigin = 0;
   #bytesToVisitor = 0;
   #failed = false;
+  /** What we answered in place of the service. */
+  #refusal: number | undefined;
   #over = false;
 
-  constructor(stream: IncomingStream, route: Route, deps: ProxyDeps) {
+  constructor(stream: IncomingStream, route: Route, trace: RequestTrace | undefined, deps: ProxyDeps) {
     this.#stream = stream;
     this.#route = route;
+    this.#trace = trace;
     this.#log = deps.log;
     this.#observer = deps.observer;
     this.#clock = deps.clock;
@@ -118,12 +127,14 @@ class Exchange implements OriginEvents {
     const { headers, rewrite } = this.#route;
     if (this.#log.enabled("debug")) logRequest(this.#log, request, this.#names());
     const { target, strippedPrefix } = rewrite?.(request.path) ?? { target: request.path, strippedPrefix: "" };
+    const fields = originRequestHeaders(request.authority, request.headers, websocket, headers, strippedPrefix);
+    this.#trace?.toOrigin(this.#route.service.label, fields);
     this.#origin = this.#route.service.exchange(
       {
         kind: websocket ? "websocket" : "http",
         method: request.method,
         target,
-        headers: originRequestHeaders(request.authority, request.headers, websocket, headers, strippedPrefix),
+        headers: fields,
         body: websocket ? "none" : bodyKind(request),
       },
       this,
@@ -139,15 +150,15 @@ class Exchange implements OriginEvents {
   }
 
   onResponse(status: number, headers: RawHeaders, bodyless: boolean): void {
-    this.#answered(status, headers);
-    this.#stream.respond({ status, headers: stripHopByHop(headers), source: "origin" }, { bodyless });
+    const spans = this.#answered(status, headers);
+    this.#stream.respond({ status, headers: stripHopByHop(headers), source: "origin", spans }, { bodyless });
     this.#stream.resume();
   }
 
   onUpgrade(headers: RawHeaders, channel: ByteChannel): void {
     this.#over = true;
-    this.#answered(101, headers);
-    this.#stream.respond({ status: 101, headers, source: "origin" });
+    const spans = this.#answered(101, headers);
+    this.#stream.respond({ status: 101, headers, source: "origin", spans });
     const tally = this.#observer.bytes.websocket;
     pipe(
       this.#stream,
@@ -173,6 +184,7 @@ class Exchange implements OriginEvents {
   }
 
   onEnd(trailers: RawHeaders): void {
+    this.#trace?.originEnded(undefined);
     this.#stream.end(trailers);
   }
 
@@ -183,6 +195,7 @@ class Exchange implements OriginEvents {
   onError(error: TunnelError): void {
     if (this.#over) return;
     this.#failed = true;
+    this.#trace?.originEnded(error.code);
     this.#observer.requestFailed(error.code);
     this.#log.error(
       `Unable to reach the origin service. The service may be down or it may not be responding to traffic from culvert: ${error.message}`,
@@ -190,7 +203,8 @@ class Exchange implements OriginEvents {
     );
     this.#origin = undefined;
     if (this.#status === undefined) {
-      refuse(this.#stream, STATUS_OF[error.code] ?? 502);
+      this.#refusal = STATUS_OF[error.code] ?? 502;
+      refuse(this.#stream, this.#refusal);
       // The visitor's body has nobody to go to any more.
       this.#stream.resume();
     } else this.#stream.abort(error);
@@ -219,13 +233,16 @@ class Exchange implements OriginEvents {
     this.#ended(outcome, error === undefined ? this.#status : undefined);
   }
 
-  #answered(status: number, headers: RawHeaders): void {
+  /** Gives what its edge is told with the answer. */
+  #answered(status: number, headers: RawHeaders): string | undefined {
     this.#status = status;
     this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;
     if (this.#log.enabled("debug")) logAnswer(this.#log, status, headers, this.#names());
+    return this.#trace?.answered(status);
   }
 
   #ended(outcome: EndedRequest["outcome"], status: number | undefined): void {
+    this.#trace?.ended(outcome, this.#route.ruleIndex, this.#status ?? this.#refusal);
     this.#observer.requestEnded({
       kind: this.#kind,
       request: this.#stream.request,
@@ -287,14 +304,20 @@ class VisitorSide implements ChannelEvents {
 }
 
 /** Refuses a stream that no service gets; its body is read to the end and dropped. */
-function refuseUnread(stream: IncomingStream, status: number, route: Route | undefined, deps: ProxyDeps): void {
+function refuseUnread(
+  stream: IncomingStream,
+  status: number,
+  { route, trace }: { readonly route: Route | undefined; readonly trace: RequestTrace | undefined },
+  deps: ProxyDeps,
+): void {
   const { clock, observer } = deps;
   const startedAtMs = clock.nowMs();
   stream.listen({
     onData: () => {},
     onEnd: () => {},
     onDrain: () => {},
-    onClose: () =>
+    onClose: () => {
+      trace?.ended("refused", route?.ruleIndex, status);
       observer.requestEnded({
         kind: kindOf(stream.request),
         request: stream.request,
@@ -306,7 +329,8 @@ function refuseUnread(stream: IncomingStream, status: number, route: Route | und
         bytesToOrigin: 0,
         bytesToVisitor: 0,
         outcome: "refused",
-      }),
+      });
+    },
   });
   refuse(stream, status);
 }

@@ -1,4 +1,5 @@
 import type { RawHeaders } from "../wire/headers.ts";
+import { CF_TRACE_ID } from "../wire/trace-context.ts";
 
 /** What a rule and the connector add to, or change on, each request. */
 export interface RequestHeaderPolicy {
@@ -28,6 +29,8 @@ export function originRequestHeaders(
     const length = name.length;
     // Only names of these lengths can be framing fields: spares most headers the lower-casing.
     if ((length === 14 || length === 17 || length === 10 || length === 7 || length === 4) && isFraming(name)) continue;
+    // Between an edge and its connector (protocol: section 2.4).
+    if (length === 11 && name.toLowerCase() === CF_TRACE_ID) continue;
     if (websocket && length === 21 && name.toLowerCase() === "sec-websocket-version") continue;
     if (strippedPrefix !== "" && length === 18 && name.toLowerCase() === "x-forwarded-prefix") continue;
     result.push(name, headers[i + 1] as string);

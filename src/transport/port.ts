@@ -52,6 +52,8 @@ export interface StreamResponse {
   readonly source: "origin" | "cloudflared";
   /** Set when the connector's flow limit refused the request. */
   readonly flowRateLimited?: boolean;
+  /** Spans for an edge that asked for them with `cf-trace-id`, in base64; edges of ours have their own. */
+  readonly spans?: string | undefined;
 }
 
 /** A request's stream at the edge: `write`/`end` send the request body, events bring the answer. */

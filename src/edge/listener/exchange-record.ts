@@ -1,7 +1,7 @@
 import type { ConnectorId, TunnelId } from "../../core/ids.ts";
 import { type Asker, askerOf, type Verdict } from "../policy/admission.ts";
 import { visitorAddress } from "./request-policy.ts";
-import type { AccessEntry, StatusClass, VisitorDeps } from "./visitor-deps.ts";
+import type { AccessEntry, StatusClass, VisitorDeps, VisitorTrace } from "./visitor-deps.ts";
 
 /** What is told of a request as it came. */
 type Asked = Pick<AccessEntry, "method" | "host" | "target" | "headers" | "protocol">;
@@ -19,6 +19,7 @@ export class ExchangeRecord {
   readonly #request: Asked;
   readonly #deps: VisitorDeps;
   readonly #startedAtMs: number;
+  readonly trace: VisitorTrace | undefined;
   #status: number | undefined;
   #firstByteAtMs: number | undefined;
   /** Set while the request is counted for them. */
@@ -32,6 +33,7 @@ export class ExchangeRecord {
     this.ip = visitorAddress(request.headers, ip, deps.policy);
     this.ray = deps.nextRay();
     this.#startedAtMs = deps.clock.nowMs();
+    this.trace = deps.tracing?.begin(request.headers);
   }
 
   /** Status of the answer's head, once that is sent. */
@@ -72,7 +74,7 @@ export class ExchangeRecord {
     counters.bytesOut += this.bytesOut;
     counters.answers[statusClass(this.#status)] += 1;
     const { method, host, target, headers, protocol } = this.#request;
-    onAccess({
+    const entry: AccessEntry = {
       ray: this.ray,
       ip: this.ip,
       scheme,
@@ -91,7 +93,9 @@ export class ExchangeRecord {
       tunnelId: this.tunnelId,
       connectorId,
       answeredBy: this.answeredBy,
-    });
+    };
+    this.trace?.ended(entry);
+    onAccess(entry);
   }
 }
 

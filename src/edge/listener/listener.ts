@@ -10,7 +10,7 @@ import type { Certificates } from "../tls/certificates.ts";
 import { BUILT_IN_PAGES, type ErrorPages } from "./error-page.ts";
 import type { RequestPolicy } from "./request-policy.ts";
 import { Visitor } from "./visitor.ts";
-import type { AccessEntry, ListenerCounters, VisitorDeps } from "./visitor-deps.ts";
+import type { AccessEntry, ListenerCounters, VisitorDeps, VisitorTracing } from "./visitor-deps.ts";
 
 /** Visitors' connections open at once from one address, unless told otherwise. */
 export const MAX_VISITOR_CONNECTIONS_PER_IP = LIMIT_RULES["connections-per-ip"].default;
@@ -58,6 +58,8 @@ export interface PublicListenerOptions {
   readonly pages?: ErrorPages | undefined;
   /** Name of this place; ends each ray id. */
   readonly location: string;
+  /** @default no traces */
+  readonly tracing?: VisitorTracing | undefined;
   readonly onAccess: (entry: AccessEntry) => void;
 }
 
@@ -84,6 +86,7 @@ export async function startPublicListener(options: PublicListenerOptions): Promi
     counters,
     nextRay: createRaySource(options.location),
     closing: () => closing,
+    tracing: options.tracing,
     onAccess: options.onAccess,
   };
   const common: Pick<ListenOptions, "maxConnections" | "onRefused"> = {

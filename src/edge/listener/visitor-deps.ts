@@ -33,6 +33,18 @@ export interface ListenerCounters {
 
 export type StatusClass = 0 | 1 | 2 | 3 | 4 | 5;
 
+/** Follows visitors' requests for traces. Absent = nobody wants any, and nothing is done. */
+export interface VisitorTracing {
+  /** A request came; what is to be known of it is told at its end. */
+  begin(headers: RawHeaders): VisitorTrace;
+}
+
+export interface VisitorTrace {
+  /** It goes down a tunnel now: puts what the connector and the service go on from into its fields. */
+  toTunnel(headers: string[]): void;
+  ended(entry: AccessEntry): void;
+}
+
 /** What came over the socket, and how that changes what is done. */
 export interface VisitorDeps {
   readonly dispatcher: Pick<Dispatcher, "find" | "open">;
@@ -53,6 +65,7 @@ export interface VisitorDeps {
   readonly nextRay: () => string;
   /** True once the listener takes no further requests: answers say `Connection: close`. */
   readonly closing: () => boolean;
+  readonly tracing?: VisitorTracing | undefined;
   /** One line for each request, when it is over. */
   readonly onAccess: (entry: AccessEntry) => void;
 }

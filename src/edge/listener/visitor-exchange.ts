@@ -170,6 +170,8 @@ export class VisitorExchange implements DispatchEvents {
     this.#record.tunnelId = destination.tunnelId;
     if (!this.#passes(this.#record.admitTo(destination.tunnelId))) return;
     const context = { ip: this.#ip, scheme: this.#deps.scheme, ray: this.#record.ray };
+    const headers = tunnelHeaders(request.headers, context, this.#deps.policy);
+    this.#record.trace?.toTunnel(headers);
     this.#dispatch = this.#deps.dispatcher.open(
       destination.tunnelId,
       {
@@ -177,7 +179,7 @@ export class VisitorExchange implements DispatchEvents {
         method: request.method,
         authority: request.host,
         path: request.target,
-        headers: tunnelHeaders(request.headers, context, this.#deps.policy),
+        headers,
         bodyless: request.kind === "http" && !request.hasBody,
       },
       this,

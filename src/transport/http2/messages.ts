@@ -13,6 +13,7 @@ import {
   UPGRADE_HEADER,
   UPGRADE_WEBSOCKET,
 } from "../../wire/stream-kind.ts";
+import { CF_TRACING } from "../../wire/trace-context.ts";
 import type { StreamKind, StreamRequest, StreamResponse } from "../port.ts";
 
 /**
@@ -165,6 +166,7 @@ export function responseFields(response: StreamResponse): string[] {
   ];
   const length = headerValue(response.headers, "content-length");
   if (length !== undefined) fields.push("content-length", length);
+  if (response.spans !== undefined) fields.push(CF_TRACING, response.spans);
   return fields;
 }
 

@@ -23,6 +23,9 @@ const FRAMES_KEY = "CulvertFrames";
 /** Between our own ends: `cloudflared` = the connector made this answer itself. */
 const SOURCE_KEY = "CulvertSource";
 
+/** As cloudflared spells it (protocol: section 4.3). */
+const SPANS_KEY = "HttpHeader:Cf-Int-Cloudflared-Tracing";
+
 const NAME_MEMO = { maxEntries: 2048, maxTextChars: 64 } as const;
 const FIELD_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** What would end a field line or a text somewhere behind us. */
@@ -165,6 +168,7 @@ export function connectResponseOf(response: StreamResponse, frames: boolean): Co
     if (response.status === 502) return { error: "origin cannot be reached", metadata: [] };
   }
   const metadata = statusMetadata(response.status, response.headers);
+  if (response.spans !== undefined) metadata.push(SPANS_KEY, response.spans);
   if (frames) {
     metadata.push(FRAMES_KEY, "1");
     if (response.source === "cloudflared") metadata.push(SOURCE_KEY, response.source);
