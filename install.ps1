@@ -768,7 +768,7 @@ public static class CulvertRelease
       Say $removed.Said
       if ($removed.Code -ne 0) { Stop-Install "the service $($service.Name) could not be removed; nothing else was" }
     }
-    $names = @('culvert.previous.exe', '.culvert.update', '.culvert.lock', '.culvert.rejected')
+    $names = @('culvert.previous.exe', '.culvert.update', '.culvert.lock', '.culvert.rejected', '.culvert.trial')
     $own = @($Target) + @($names | ForEach-Object { Join-Path $Dir $_ }) | Where-Object { Test-Path -LiteralPath $_ }
     if ($DryRun) { return @($own) | ForEach-Object { Say "would remove $_" } }
     if (@($own).Count -eq 0) { return Say "nothing to remove: there is no $Target" }

@@ -1252,7 +1252,7 @@ uninstall() {
 
 remove_leftovers() {
   rm -f "$target.previous" "$target.previous.tmp" "$dir"/.culvert.????????????????.new "$dir"/.culvert.[0-9]*.new \
-    "$dir/.culvert.rejected" "$dir/.culvert.rejected.tmp" "$dir/.culvert.lock" "$dir"/.culvert.update.[0-9]*
+    "$dir/.culvert.rejected" "$dir/.culvert.rejected.tmp" "$dir/.culvert.trial" "$dir/.culvert.lock" "$dir"/.culvert.update.[0-9]*
 }
 
 # Folders of an account that had none before; what is not empty stays.

@@ -6,6 +6,7 @@ import type { Logger } from "../core/log.ts";
 import { BUILD_TARGET, VERSION } from "../core/version.ts";
 import { reapChild } from "../net/reap-child.ts";
 import { updateNowAndThen, whyNotReplaceable } from "../update/auto.ts";
+import { endTrial, installedBinary } from "../update/installed.ts";
 import { builtInKeys } from "../update/keys.ts";
 import { parseWindow } from "../update/schedule.ts";
 import {
@@ -91,10 +92,16 @@ export class TunnelSuccession {
       log.warn("This program does not update itself", { reason: why });
       return;
     }
+    const running = { path: file, version: VERSION, target: BUILD_TARGET };
+    // Of one that a kill has cut short, between the installation and the hand-over.
+    void this.#connector.promise
+      .then(({ ready }) => ready)
+      .then(() => endTrial(installedBinary(file), VERSION))
+      .catch(() => undefined);
     const { from, everyMs } = config;
     await updateNowAndThen({
       ...{ from, keys, ca, clock, log, random: systemRandom },
-      running: { path: file, version: VERSION, target: BUILD_TARGET },
+      running,
       schedule: { everyMs, window: window?.ok === true ? window.value : undefined },
       signal: AbortSignal.any([stop, this.#ended.signal]),
       handOver: () => this.handOver(),

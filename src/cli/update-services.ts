@@ -86,7 +86,9 @@ export class RunningServices {
     const { stop } = this.#context;
     const { init, spec, machine } = its;
     const now = await stateOf(its);
-    if (!canHandOver(its, now)) await applySteps(init.restart(spec), machine);
+    if (now.active === "running" && runsInstalled(now, its)) {
+      // It came up with it, after a trial that was cut short.
+    } else if (!canHandOver(its, now)) await applySteps(init.restart(spec), machine);
     else if (!(await handOver(its, now.pid, stop))) throw failed(`${unit} did not hand over to the installed version`);
     const wanted = ({ active, connected }: ServiceState): boolean =>
       active === "running" && (before.connected !== true || connected === true);

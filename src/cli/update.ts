@@ -72,12 +72,11 @@ export async function run(context: Context): Promise<number> {
     const outcome = await updateOnTrial({ ...options, takeOver: () => services.takeOver() });
     if (outcome.kind !== "failed") return report(outcome, running.path, print);
     note(`culvert: Version ${outcome.version} does not work here: ${outcome.reason}`);
-    if (!outcome.takenBack)
+    const { version: failed, backTo } = outcome;
+    if (backTo === undefined)
       return fail("It is not taken back: this was stopped, or another process has changed the program");
     await services.bringBack();
-    return fail(
-      `${running.path} is culvert ${running.version} again, and no update takes ${outcome.version} by itself`,
-    );
+    return fail(`${running.path} is culvert ${backTo} again, and no update takes ${failed} by itself`);
   } catch (error) {
     return fail(describe(error));
   }

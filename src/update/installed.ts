@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { chmod, chown, copyFile, link, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { chmod, chown, copyFile, link, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Clock } from "../core/clock.ts";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
@@ -23,6 +23,8 @@ export interface InstalledBinary {
   readonly mark: string;
   /** Versions that were taken back here. */
   readonly rejected: string;
+  /** The version whose trial has begun and not ended. */
+  readonly trial: string;
 }
 
 /** Names the files around a binary; all of them in its folder, so that a rename is enough to put one in place. */
@@ -37,6 +39,7 @@ export function installedBinary(path: string): InstalledBinary {
     lock: join(folder, `.${stem}.lock`),
     mark: join(folder, `.${stem}.update`),
     rejected: join(folder, `.${stem}.rejected`),
+    trial: join(folder, `.${stem}.trial`),
   };
 }
 
@@ -110,6 +113,25 @@ function startQuietly(path: string, args: readonly string[]) {
 
 function notRunning(path: string, problem: string): TunnelError {
   return new TunnelError("update.failed", `"${path}" does not run here: ${problem}`);
+}
+
+/** Writes a trial down, for whoever comes after one that was killed meanwhile. */
+export async function beginTrial({ trial }: InstalledBinary, version: string): Promise<void> {
+  await writeFile(trial, `${version}\n`, { mode: 0o644 });
+  await syncFile(trial);
+}
+
+/** The version whose trial has not ended; undefined when there is none. */
+export async function begunTrial({ trial }: InstalledBinary): Promise<string | undefined> {
+  return await readFile(trial, "utf8").then(
+    (text) => text.trim().slice(0, MAX_VERSION_CHARS),
+    () => undefined,
+  );
+}
+
+/** The trial of a version has ended, either way. */
+export async function endTrial(binary: InstalledBinary, version: string): Promise<void> {
+  if ((await begunTrial(binary)) === version) await rm(binary.trial, { force: true });
 }
 
 /** Puts a tested binary in place; at no moment is there none, and whoever runs the old one goes on with it. */

@@ -1,4 +1,5 @@
 import { describe } from "../core/errors.ts";
+import { begunTrial, endTrial, installedBinary } from "./installed.ts";
 import { rollback, type UpdateOptions, type UpdateOutcome, update } from "./update.ts";
 
 export interface TrialOptions extends UpdateOptions {
@@ -8,28 +9,44 @@ export interface TrialOptions extends UpdateOptions {
 
 export type TrialOutcome =
   | UpdateOutcome
-  /** It was not taken over. `takenBack`: the version before is installed again, and this one is remembered. */
-  | { readonly kind: "failed"; readonly version: string; readonly takenBack: boolean; readonly reason: string };
+  /** It was not taken over. `backTo`: this version is installed again, and the one that failed is remembered. */
+  | { readonly kind: "failed"; readonly version: string; readonly backTo: string | undefined; readonly reason: string };
+
+type Failed = Extract<TrialOutcome, { readonly kind: "failed" }>;
 
 /**
  * An update that holds only when the new version serves: else the version before comes back, and no update takes the new
  * one again by itself. What others have installed is let serve too, and not taken back; nor is a version that was not
- * tried to the end because of the signal. Throws a TunnelError as `update` does.
+ * tried to the end because of the signal. A trial of the running version that was cut short is gone through first.
+ * Throws a TunnelError as `update` does.
  */
 export async function updateOnTrial(options: TrialOptions): Promise<TrialOutcome> {
-  const { running, clock } = options;
-  const outcome = await update(options);
+  const { running } = options;
+  if ((await begunTrial(installedBinary(running.path))) === running.version) {
+    const failed = await tryOut(options, running.version, true);
+    if (failed !== undefined) return failed;
+  }
+  const outcome = await update({ ...options, onTrial: true });
   if (outcome.kind === "rejected" || outcome.kind === "available") return outcome;
   const version = outcome.kind === "updated" ? outcome.to : outcome.version;
   if (version === running.version) return outcome;
+  return (await tryOut(options, version, outcome.kind === "updated")) ?? outcome;
+}
+
+/** Undefined when it serves. `ours`: it may be taken back. */
+async function tryOut(options: TrialOptions, version: string, ours: boolean): Promise<Failed | undefined> {
+  const { running, clock } = options;
+  const binary = installedBinary(running.path);
   try {
     await options.takeOver(version);
-    return outcome;
+    await endTrial(binary, version);
+    return undefined;
   } catch (error) {
     const reason = describe(error);
-    if (outcome.kind === "current" || options.signal.aborted)
-      return { kind: "failed", version, takenBack: false, reason };
-    const back = await rollback(running, clock, { version, reason });
-    return { kind: "failed", version, takenBack: back.kind === "updated", reason };
+    // Whoever comes next goes on with a trial that was stopped.
+    if (!ours || options.signal.aborted) return { kind: "failed", version, backTo: undefined, reason };
+    // With nothing to go back to it is not tried over and over, instead of what is newer.
+    const back = await rollback(running, clock, { version, reason }).finally(() => endTrial(binary, version));
+    return { kind: "failed", version, backTo: back.kind === "updated" ? back.to : undefined, reason };
   }
 }

@@ -7,6 +7,8 @@ import { TunnelError, toTunnelError } from "../core/errors.ts";
 import { MAX_SIGNATURE_TEXT, type MinisignPublicKey } from "../wire/minisign.ts";
 import { download } from "./download.ts";
 import {
+  beginTrial,
+  endTrial,
   type InstalledBinary,
   installedBinary,
   makeExecutable,
@@ -53,6 +55,8 @@ export interface UpdateOptions {
   readonly evenIfRejected?: boolean;
   /** Nobody asks for it right now, so it leaves what somebody went back from as well. @default false */
   readonly automatic?: boolean;
+  /** It holds only when somebody ends its trial; see `beginTrial`. @default false */
+  readonly onTrial?: boolean;
   /** Only look. */
   readonly check: boolean;
   readonly clock: Clock;
@@ -113,6 +117,7 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
     try {
       await makeExecutable(fresh, binary.path);
       await selfTest(fresh, to, clock);
+      if (options.onTrial === true) await beginTrial(binary, to);
       await replace(binary, fresh);
       await forget(binary.rejected, to);
     } catch (error) {
@@ -152,6 +157,7 @@ export async function rollback(running: Running, clock: Clock, blame?: Blame): P
     const to = await versionOf(binary.previous, clock);
     if (parseVersion(to) === undefined) throw refusal(`"${binary.previous}" is not a culvert`);
     await swapWithPrevious(binary);
+    await endTrial(binary, said);
     await forget(binary.rejected, to);
     const at = new Date(clock.wallMs()).toISOString();
     if (blame !== undefined) await remember(binary.rejected, { ...blame, at });

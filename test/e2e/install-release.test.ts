@@ -706,7 +706,7 @@ case "$*" in *--edge*) exit 4 ;; *"--name web"*) ${answer(ours.pid)} ;; *"--name
     await lab.install([], it.at);
     lab.publish("1.0.1");
     await lab.install([], it.at);
-    const leftovers = ["0123456789abcdef.new", "rejected", "lock", "update.4194305"];
+    const leftovers = ["0123456789abcdef.new", "rejected", "trial", "lock", "update.4194305"];
     for (const name of leftovers) writeFileSync(join(lab.dir, `.culvert.${name}`), "part");
     writeFileSync(join(lab.dir, "culvert.answer"), stoppedService(join(lab.dir, "culvert")));
     writeFileSync(join(lab.dir, "culvert.log"), "");

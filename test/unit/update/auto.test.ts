@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -201,6 +201,55 @@ describe("by itself", () => {
     }
   });
 
+  describe("a trial that was cut short, after the installation", () => {
+    async function cutShort() {
+      const it = await prepare("1.0.0");
+      const rest = { allowDowngrade: false, check: false, onProgress: () => {} };
+      await update({ ...it.options, ...rest, onTrial: true });
+      expect(it.left()).toEqual({ files: [".culvert.trial", "culvert", "culvert.previous"], runs: program("1.1.0") });
+      // What the next one runs is what is installed.
+      const running = { ...it.options.running, version: "1.1.0" };
+      const tried: string[] = [];
+      const next = (answer: () => Promise<void>) => {
+        const takeOver = (version: string): Promise<void> => {
+          tried.push(version);
+          return answer();
+        };
+        return updateOnTrial({ ...it.options, ...rest, running, takeOver });
+      };
+      return { it, tried, next };
+    }
+    const failing = (): Promise<void> => Promise.reject(new TunnelError("update.failed", "It is not connected"));
+
+    test("is gone through by the next one, once", async () => {
+      const { it, tried, next } = await cutShort();
+      using _ = it;
+      for (let times = 0; times < 2; times++) {
+        expect(await next(() => Promise.resolve())).toEqual({ kind: "current", version: "1.1.0" });
+      }
+      expect(tried).toEqual(["1.1.0"]);
+      expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+    });
+
+    test("ends with the version before when the new one does not serve", async () => {
+      const { it, next } = await cutShort();
+      using _ = it;
+      const reason = "It is not connected";
+      expect(await next(failing)).toEqual({ kind: "failed", version: "1.1.0", backTo: "1.0.0", reason });
+      const files = [".culvert.rejected", "culvert", "culvert.previous"];
+      expect(it.left()).toEqual({ files, runs: program("1.0.0") });
+    });
+
+    test("hinders no later update when there is nothing to go back to", async () => {
+      const { it, tried, next } = await cutShort();
+      using _ = it;
+      rmSync(`${it.options.running.path}.previous`);
+      await expect(next(failing)).rejects.toThrow("There is no earlier version");
+      expect(await next(failing)).toEqual({ kind: "current", version: "1.1.0" });
+      expect(tried).toEqual(["1.1.0"]);
+    });
+  });
+
   test("a damaged memory of rejections hinders no update, and one that was replaced meanwhile is not taken back", async () => {
     using it = await prepare("1.0.0");
     const { path } = it.options.running;
@@ -212,7 +261,7 @@ describe("by itself", () => {
         throw new TunnelError("update.failed", "No");
       },
     });
-    expect(outcome).toEqual({ kind: "failed", version: "1.1.0", takenBack: false, reason: "No" });
+    expect(outcome).toEqual({ kind: "failed", version: "1.1.0", backTo: undefined, reason: "No" });
     expect(it.left().runs).toBe(program("1.3.0"));
   });
 });
