@@ -1,6 +1,9 @@
 import { createHash, timingSafeEqual } from "node:crypto";
+import { isIP } from "node:net";
+import { hostname } from "node:os";
 import type { Clock } from "../core/clock.ts";
 import { systemCode, TunnelError } from "../core/errors.ts";
+import { isLocalName } from "../net/local-names.ts";
 import { chooseFormat, type ExpositionFormat } from "./exposition.ts";
 import { cpuProfile, heapSnapshot, profileSeconds } from "./profiles.ts";
 import {
@@ -52,17 +55,20 @@ export interface MetricsServerOptions {
 
 /**
  * Serves what cloudflared does on its metrics address (surface: section 15): `/metrics`, `/ready`, `/healthcheck`, `/quicktunnel`,
- * `/config`, `/diag/*`; and under `/debug/pprof/` profiles of this process, to this machine only. An address that was
+ * `/config`, `/diag/*`; and under `/debug/pprof/` profiles of this process, to this machine only. What is inside is told
+ * to no other site's page in a browser. An address that was
  * asked for and is taken is an error; without one the known ports are tried, then any free one.
  */
 export async function startMetricsServer(source: MetricsSource, options: MetricsServerOptions): Promise<StatusServer> {
+  const { address } = options;
+  const ownNames = ["localhost", hostname(), ...(address !== undefined && "host" in address ? [address.host] : [])];
   const pages: StatusPages = (path, request) => {
+    if (INSIDE.test(path) && isForeignPage(request, ownNames)) return FOREIGN_PAGE;
     if (options.auth !== undefined && !OPEN_PAGES.has(path) && !isAllowed(request.authorization, options.auth)) {
       return { ...UNAUTHORIZED };
     }
     return page(source, path, request);
   };
-  const { address } = options;
   if (address !== undefined && "path" in address) return await startStatusSocket(pages, address.path);
   if (address !== undefined) return await startStatusServer(pages, address.host, address.port);
   for (const port of [...KNOWN_METRICS_PORTS, 0]) {
@@ -85,6 +91,22 @@ const UNAUTHORIZED: StatusPage = {
   body: "These pages ask for the user and password of --metrics-auth\n",
   fields: { "WWW-Authenticate": 'Basic realm="metrics", charset="UTF-8"' },
 };
+
+/** Pages that tell what is inside this process and its configuration. */
+const INSIDE = /^\/(?:config$|diag\/|debug\/)/;
+const FOREIGN_PAGE: StatusPage = { status: 403, type: TEXT, body: "This page is not for other sites\n" };
+
+/**
+ * Somebody's page in a browser of this machine asks: by what the browser says of it, or by a name that the page made to
+ * lead here (DNS rebinding), which cannot be one of our own.
+ */
+function isForeignPage({ fetchSite, from, host }: StatusRequest, ownNames: readonly string[]): boolean {
+  if (fetchSite !== undefined && fetchSite !== "same-origin" && fetchSite !== "none") return true;
+  if (from !== "loopback" || host === undefined) return false;
+  const name = host.replace(/:\d*$/, "").toLowerCase();
+  const literal = name.replace(/^\[(.*)\]$/, "$1");
+  return isIP(literal) === 0 && !isLocalName(name) && !ownNames.some((own) => own.toLowerCase() === name);
+}
 
 /** Takes the same time whatever is given. */
 function isAllowed(authorization: string | undefined, auth: string): boolean {
@@ -148,7 +170,7 @@ Open them in a browser's developer tools, or VS Code.
 
 /** Profiles say more of a process than strangers may know, and cost it time. */
 async function debugPage(path: string, request: StatusRequest, clock: Clock): Promise<StatusPage | undefined> {
-  if (!request.local) return { status: 403, type: TEXT, body: "Profiles are for this machine only\n" };
+  if (request.from === "network") return { status: 403, type: TEXT, body: "Profiles are for this machine only\n" };
   switch (path) {
     case "/debug/pprof/cmdline":
       return { status: 403, type: TEXT, body: "forbidden\n" };
@@ -156,15 +178,11 @@ async function debugPage(path: string, request: StatusRequest, clock: Clock): Pr
     case "/debug/pprof/":
       return { type: TEXT, body: INDEX };
     case "/debug/pprof/profile":
-      try {
-        const seconds = profileSeconds(request.query.get("seconds"));
-        return file(await cpuProfile(seconds, clock, request.left), JSON_TYPE, "culvert.cpuprofile");
-      } catch (error) {
-        if (!(error instanceof TunnelError)) throw error;
-        return { status: 429, type: TEXT, body: `${error.message}\n` };
-      }
+      return await profile("culvert.cpuprofile", () =>
+        cpuProfile(profileSeconds(request.query.get("seconds")), clock, request.left),
+      );
     case "/debug/pprof/heap":
-      return file(await heapSnapshot(), JSON_TYPE, "culvert.heapsnapshot");
+      return await profile("culvert.heapsnapshot", heapSnapshot);
     case "/debug/requests":
     case "/debug/events":
       return { type: TEXT, body: "This program keeps no such traces; see /metrics, and --log-requests.\n" };
@@ -173,6 +191,12 @@ async function debugPage(path: string, request: StatusRequest, clock: Clock): Pr
   }
 }
 
-function file(body: string | Uint8Array, type: string, name: string): StatusPage {
-  return { type, body, fields: { "Content-Disposition": `attachment; filename="${name}"` } };
+async function profile(name: string, take: () => Promise<string>): Promise<StatusPage> {
+  try {
+    const fields = { "Content-Disposition": `attachment; filename="${name}"` };
+    return { type: JSON_TYPE, body: await take(), fields };
+  } catch (error) {
+    if (!(error instanceof TunnelError)) throw error;
+    return { status: 429, type: TEXT, body: `${error.message}\n` };
+  }
 }

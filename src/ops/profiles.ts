@@ -9,6 +9,17 @@ const DEFAULT_SECONDS = 10;
 
 let busy = false;
 
+/** One profile of either kind at a time. Rejects with `stream.limit` while another one is being taken. */
+async function alone<T>(take: () => Promise<T>): Promise<T> {
+  if (busy) throw new TunnelError("stream.limit", "Another profile is being taken");
+  busy = true;
+  try {
+    return await take();
+  } finally {
+    busy = false;
+  }
+}
+
 /** Seconds that somebody asked for, within bounds. */
 export function profileSeconds(asked: string | null): number {
   const seconds = asked === null ? DEFAULT_SECONDS : Number(asked);
@@ -19,9 +30,11 @@ export function profileSeconds(asked: string | null): number {
  * Where this process spends its time, as a `.cpuprofile` that browsers' developer tools, VS Code and speedscope open. One at
  * a time; rejects with `stream.limit` while another one runs. Ends early when `signal` aborts.
  */
-export async function cpuProfile(seconds: number, clock: Clock, signal: AbortSignal): Promise<string> {
-  if (busy) throw new TunnelError("stream.limit", "Another profile is being taken");
-  busy = true;
+export function cpuProfile(seconds: number, clock: Clock, signal: AbortSignal): Promise<string> {
+  return alone(() => record(seconds, clock, signal));
+}
+
+async function record(seconds: number, clock: Clock, signal: AbortSignal): Promise<string> {
   const session = new Session();
   session.connect();
   try {
@@ -32,16 +45,19 @@ export async function cpuProfile(seconds: number, clock: Clock, signal: AbortSig
     return JSON.stringify(profile);
   } finally {
     session.disconnect();
-    busy = false;
   }
 }
 
 /**
  * What is in the heap, as a `.heapsnapshot` that browsers' developer tools open: which objects there are, how large they
  * are and who holds them, without the contents of texts, which are secrets of this tunnel and of its visitors. The
- * process stands still meanwhile.
+ * process stands still meanwhile. One at a time; rejects with `stream.limit` while another profile is being taken.
  */
-export async function heapSnapshot(): Promise<string> {
+export function heapSnapshot(): Promise<string> {
+  return alone(snapshotWithoutTexts);
+}
+
+async function snapshotWithoutTexts(): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of getHeapSnapshot()) chunks.push(Buffer.from(chunk as Uint8Array | string));
   const snapshot = JSON.parse(Buffer.concat(chunks).toString()) as Snapshot;

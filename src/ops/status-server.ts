@@ -20,8 +20,11 @@ export interface StatusRequest {
   readonly query: URLSearchParams;
   readonly accept: string | undefined;
   readonly authorization: string | undefined;
-  /** It comes from this machine: over a loopback address or a unix socket. */
-  readonly local: boolean;
+  readonly host: string | undefined;
+  /** `Sec-Fetch-Site`: whose page made a browser ask; undefined = nobody's, or the browser does not tell. */
+  readonly fetchSite: string | undefined;
+  /** What it came over: a unix socket, a loopback address, which are of this machine, or anything else. */
+  readonly from: "socket" | "loopback" | "network";
   /** Aborts when whoever asked has left. */
   readonly left: AbortSignal;
 }
@@ -131,7 +134,9 @@ async function answer(
     query: new URLSearchParams(query),
     accept: request.headers.accept,
     authorization: request.headers.authorization,
-    local: unix || isLoopback(request.socket.remoteAddress ?? ""),
+    host: request.headers.host,
+    fetchSite: firstOf(request.headers["sec-fetch-site"]),
+    from: unix ? "socket" : isLoopback(request.socket.remoteAddress ?? "") ? "loopback" : "network",
     left: left.signal,
   });
   const { status = 200, type, body, fields } = page ?? NOT_FOUND;
@@ -140,6 +145,10 @@ async function answer(
 
 function isLoopback(ip: string): boolean {
   return ip === "::1" || ip.startsWith("127.") || ip.startsWith("::ffff:127.");
+}
+
+function firstOf(field: string | string[] | undefined): string | undefined {
+  return typeof field === "string" ? field : field?.[0];
 }
 
 const NOT_FOUND: StatusPage = { status: 404, type: "text/plain; charset=utf-8", body: "404 page not found\n" };

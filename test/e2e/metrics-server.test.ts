@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
-import { networkInterfaces } from "node:os";
+import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import {
   connectorsOver,
@@ -85,6 +85,7 @@ describe("the metrics server", () => {
     await pollUntil(async () => (await get(Number(port), "/debug/pprof/profile?seconds=1")).status === 429, {
       what: "one profile at a time",
     });
+    expect((await get(Number(port), "/debug/pprof/heap")).status).toBe(429);
     for (let i = 0; i < 20; i += 1) await visit(lab.port, { host: HOST, target: "/hello" });
     const profile = JSON.parse((await profiling).body);
     expect(Object.keys(profile).sort()).toEqual(["endTime", "nodes", "samples", "startTime", "timeDeltas"]);
@@ -107,6 +108,30 @@ describe("the metrics server", () => {
       403, 403, 200,
     ]);
   }, 60_000);
+
+  test("tells what is inside to no page of another site, whatever name that has given this machine", async () => {
+    await using lab = await startLab(culvertConnector("http2"));
+    const port = await metricsPort(lab.connector);
+    const inside = ["/config", "/diag/tunnel", "/diag/configuration", "/debug/pprof/"];
+    const statuses = async (host: string, site?: string) => {
+      const fields = site === undefined ? [] : [["Sec-Fetch-Site", site] as const];
+      const answers = await Promise.all(
+        [...inside, "/ready"].map(async (target) => (await visit(port, { host, target, fields })).status),
+      );
+      return answers.join(" ");
+    };
+    const open = "200 200 200 200 200";
+    const closed = "403 403 403 403 200";
+    for (const host of ["127.0.0.1", "LOCALHOST", "[::1]", hostname(), "culvert.localhost"]) {
+      expect([host, await statuses(`${host}:${port}`)]).toEqual([host, open]);
+    }
+    for (const site of ["none", "same-origin"]) expect(await statuses(`127.0.0.1:${port}`, site)).toBe(open);
+    for (const site of ["cross-site", "same-site"]) expect(await statuses(`127.0.0.1:${port}`, site)).toBe(closed);
+    for (const host of ["rebound.attacker.example", "localhost.attacker.example"]) {
+      expect(await statuses(`${host}:${port}`, "same-origin")).toBe(closed);
+    }
+    expect((await visit(port, { host: "rebound.attacker.example", target: "/debug/pprof/heap" })).status).toBe(403);
+  }, 30_000);
 
   test("asks for a password where it is told to; probes pass without", async () => {
     await using lab = await startLab(culvertConnector("quic"), {
