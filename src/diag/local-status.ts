@@ -57,6 +57,10 @@ export interface LocalConnector {
   readonly tunnelId: string | undefined;
   /** Undefined = it does not say, or is no program of ours. */
   readonly version: string | undefined;
+  /** Files and sockets that it may have open at once; undefined = it does not say. */
+  readonly maxFiles: number | undefined;
+  /** It asks for a password, and got none that it takes. */
+  readonly denied: boolean;
 }
 
 /** What `/ready` says. */
@@ -116,9 +120,11 @@ async function lookAt(address: StatusAddress, options: FetchOptions): Promise<Lo
   const info = /^build_info\{([^}\n]*)\}/m.exec(text)?.[1] ?? "";
   // cloudflared says which Go it was made with.
   const version = /goversion="go/.test(info) ? undefined : /(?:^|,)version="([^"\n]*)"/.exec(info)?.[1];
+  const maxFiles = /^process_max_fds (\d[\d.e+]*)$/m.exec(text)?.[1];
   const { connectorId, readyConnections } = ready;
   return {
-    ...{ address, connectorId, readyConnections, version },
+    ...{ address, connectorId, readyConnections, version, denied: tunnel?.status === 401 },
+    maxFiles: maxFiles === undefined ? undefined : Number(maxFiles),
     tunnelId: tunnel?.status === 200 && typeof tunnelID === "string" ? tunnelID : undefined,
   };
 }

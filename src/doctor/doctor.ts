@@ -130,7 +130,7 @@ class Examination {
       ),
       config: rules.then((facts) => this.#config(facts)),
       origins: origins.then(checkOrigins),
-      limits: Promise.resolve(checkLimits()),
+      limits: connectors.then((list) => checkLimits(list)),
       service,
       version: connectors.then((list: readonly LocalConnector[]) => checkVersion(list, version)),
     };

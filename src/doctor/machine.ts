@@ -15,7 +15,7 @@ const FEW_FILES = 4_096;
 /** What the connector asks for is 4 MiB; below this bulk transfers lose packets. */
 const SMALL_BUFFER_BYTES = 1024 * 1024;
 /** Units that run a connector, ours and cloudflared's. */
-const UNITS = ["culvert.service", "cloudflared.service"] as const;
+const UNITS = ["culvert.service", "culvert@*.service", "cloudflared.service"] as const;
 
 /** The time as a program from outside sees it. */
 export interface ForeignTime {
@@ -56,20 +56,27 @@ export function checkClock({ nowMs, builtMs, certificates, foreign }: ClockFacts
   return judged(findings, certificates.length > 0 ? `${now}, the edge's certificate agrees` : now);
 }
 
-/** Limits of this process; a service may have others. */
-export function checkLimits(read: (path: string) => string = readText): CheckResult {
-  const findings: Finding[] = [];
+/** Limits of the connectors that run, which a service sets for itself; of this process where none tells. */
+export function checkLimits(
+  connectors: readonly LocalConnector[],
+  read: (path: string) => string = readText,
+): CheckResult {
   const limits = attempt(() => read("/proc/self/limits"));
-  const files = Number(/^Max open files\s+(\d+)/m.exec(limits ?? "")?.[1]);
-  if (files < FEW_FILES) {
-    findings.push(
+  const own = Number(/^Max open files\s+(\d+)/m.exec(limits ?? "")?.[1]);
+  const told = connectors.flatMap(({ address, maxFiles }) =>
+    maxFiles === undefined ? [] : [{ whose: `The connector at ${formatAddress(address)}`, files: maxFiles }],
+  );
+  const known = told.length > 0 ? told : [{ whose: "This user", files: own }];
+  const files = Math.min(...known.map((one) => one.files));
+  const findings = known
+    .filter((one) => one.files < FEW_FILES)
+    .map((one) =>
       finding(
         "C-111",
-        `This user may have ${files} files and sockets open at once`,
-        "Raise it: LimitNOFILE=65536 in the systemd unit, or ulimit -n 65536",
+        `${one.whose} may have ${one.files} files and sockets open at once`,
+        "Raise it: LimitNOFILE=65536 in the systemd unit, or ulimit -n 65536, and start the connector again",
       ),
     );
-  }
   const buffers = ["rmem_max", "wmem_max"].map((name) => ({
     name,
     bytes: Number(attempt(() => read(`/proc/sys/net/core/${name}`)) ?? Number.NaN),
@@ -84,7 +91,7 @@ export function checkLimits(read: (path: string) => string = readText): CheckRes
       ),
     );
   }
-  if (limits === undefined && buffers.every(({ bytes }) => Number.isNaN(bytes)))
+  if (Number.isNaN(files) && limits === undefined && buffers.every(({ bytes }) => Number.isNaN(bytes)))
     return skipped("this system does not tell");
   return judged(
     findings,

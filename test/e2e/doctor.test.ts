@@ -233,12 +233,24 @@ describe("case 3: the second replica does not show up", () => {
   test("it was started with another tunnel's token: C-312; it has no connection: C-313", async () => {
     const other = await addTunnel(stateDir, "other", ["other.lab.example"]);
     const run = { token: other, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url: "http://127.0.0.1:9" };
-    await using replica = startConnector(culvertConnector("http2"), run);
+    const kind = culvertConnector("http2");
+    const limited = (argv: readonly string[]): readonly string[] => [
+      "sh",
+      "-c",
+      'ulimit -n 1000; exec "$@"',
+      "sh",
+      ...argv,
+    ];
+    await using replica = startConnector({ ...kind, argv: (of) => limited(kind.argv(of)) }, run);
     await replica.errorLine(/Registered tunnel connection/);
     const port = await metricsPort(replica);
     const foreign = await doctor("--hello-world", "--metrics", `127.0.0.1:${port}`);
     const message = findings(foreign, "connectors").find(({ code }) => code === "C-312")?.message;
     expect(message).toContain(`127.0.0.1:${port}`);
+    // Its own limit, and not that of the doctor.
+    expect(findings(foreign, "limits").find(({ code }) => code === "C-111")?.message).toBe(
+      `The connector at 127.0.0.1:${port} may have 1000 files and sockets open at once`,
+    );
     const right = await examine(["--token", other, "--hello-world", "--metrics", `127.0.0.1:${port}`]);
     expect(findings(right, "connectors").filter(({ message: text }) => text.includes(`127.0.0.1:${port}`))).toEqual([]);
 

@@ -33,6 +33,12 @@ function tcp(over: Partial<TcpProbe> & { family?: 4 | 6 } = {}): TcpProbe {
     ...rest,
   };
 }
+function localConnector(port: number, over: Partial<LocalConnector> = {}): LocalConnector {
+  return {
+    ...{ address: { host: "127.0.0.1", port }, connectorId: `${port}`, readyConnections: 4 },
+    ...{ tunnelId: "a", version: "1.0.0", maxFiles: undefined, denied: false, ...over },
+  };
+}
 const silent = { end: "silent", connectMs: undefined, certificate: undefined } as const;
 const udp = (end: UdpProbe["end"]): UdpProbe => ({ address: tcp().address, end, detail: "no answer" });
 const WAY = { protocol: "auto", proxy: undefined, tlsServerName: "h2.cftunnel.com" } as const;
@@ -107,10 +113,17 @@ test("limits: few files and small buffers", () => {
     "/proc/sys/net/core/rmem_max": "212992\n",
     "/proc/sys/net/core/wmem_max": "4194304\n",
   };
-  const result = checkLimits((path) => files[path] ?? "");
+  const read = (path: string): string => files[path] ?? "";
+  const result = checkLimits([], read);
   expect(codes(result)).toBe("C-111 warn, C-112 warn");
+  expect(result.findings[0]?.message).toBe("This user may have 1024 files and sockets open at once");
   expect(result.findings[1]?.message).toBe("net.core.rmem_max is 212992 bytes");
-  const none = checkLimits(() => {
+  // A connector that runs has limits of its own, which count.
+  expect(codes(checkLimits([localConnector(1, { maxFiles: 65_536 })], read))).toBe("C-112 warn");
+  const few = checkLimits([localConnector(1, { maxFiles: 65_536 }), localConnector(2, { maxFiles: 256 })], read);
+  expect(codes(few)).toBe("C-111 warn, C-112 warn");
+  expect(few.findings[0]?.message).toBe("The connector at 127.0.0.1:2 may have 256 files and sockets open at once");
+  const none = checkLimits([], () => {
     throw new Error("no /proc");
   });
   expect(none.status).toBe("skip");
@@ -135,10 +148,7 @@ test("service: what systemd tells of units that are there", () => {
 });
 
 describe("connectors of this machine", () => {
-  const one = (port: number, over: Partial<LocalConnector> = {}): LocalConnector => ({
-    ...{ address: { host: "127.0.0.1", port }, connectorId: `${port}`, readyConnections: 4 },
-    ...{ tunnelId: "a", version: "1.0.0", ...over },
-  });
+  const one = localConnector;
   test.each([
     { what: "none", list: [], found: "" },
     { what: "one that serves", list: [one(1)], found: "" },
