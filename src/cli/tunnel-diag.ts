@@ -15,7 +15,7 @@ const PARTS: readonly Part[] = ["logs", "metrics", "system", "runtime", "network
 
 /**
  * `culvert tunnel diag`: what is known about the connector of this machine, in a zip file in the working directory. As
- * with cloudflared, no connector or several is no failure (surface: section 19).
+ * with cloudflared, no connector or several is no failure (surface: section 19); one that tells nothing is.
  */
 export async function run(context: Context): Promise<number> {
   const values = new Values([...TUNNEL_LEVEL_FLAGS, ...DIAG_FLAGS], { args: context.args, env: context.host.env });
@@ -38,6 +38,14 @@ export async function run(context: Context): Promise<number> {
       context.print(`  ${formatAddress(address)}  ${tunnelId}`);
     }
     return EXIT.ok;
+  }
+  if (connector.denied) {
+    const why =
+      auth === undefined
+        ? "asks for a password: give it with --metrics-auth USER:PASSWORD"
+        : "did not get or take that password: correct --metrics-auth, and give its address with --metrics";
+    context.note(`culvert: The connector at ${formatAddress(connector.address)} ${why}`);
+    return EXIT.failed;
   }
   const without = new Set(PARTS.filter((part) => values.bool(`no-diag-${part}`)));
   const { zip, results } = await collect({ connector, auth, without, log: logSource(values), clock: systemClock });

@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { zipSync } from "fflate";
 import type { Clock } from "../core/clock.ts";
 import { createScrubber } from "../core/log-redact.ts";
+import { listenerUid } from "./listener-owner.ts";
 import { fetchPage, fieldsOf, type LocalConnector } from "./local-status.ts";
 import { type LogSource, readLog } from "./log-source.ts";
 
@@ -13,6 +14,7 @@ const TRACE_MS = 15_000;
 /** Hops that are looked at, and addresses; the way through one's own network is what varies. */
 const TRACE_HOPS = 5;
 const MAX_TRACES = 4;
+const NS_PER_MS = 1_000_000;
 /** A tunnel's token: JSON in base64, longer than any name. */
 const TOKEN = /\beyJ[\w+/-]{24,}={0,2}/g;
 const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g;
@@ -54,6 +56,12 @@ export async function collect(options: CollectOptions): Promise<Collected> {
     if (answer.status !== 200) throw new Error(`${path} answers ${answer.status}`);
     return answer.body;
   };
+  const reader = { namedBy: listenerUid(connector.address), self: process.getuid?.() };
+  let ways: Promise<readonly Way[]> | undefined;
+  const looked = (): Promise<readonly Way[]> => {
+    ways ??= page("/diag/tunnel").then(traces);
+    return ways;
+  };
   const tasks: readonly { readonly part?: Part; readonly file: string; readonly make: () => Promise<Uint8Array> }[] = [
     { file: "tunnelstate.json", make: () => page("/diag/tunnel") },
     { file: "cli-configuration.json", make: () => page("/diag/configuration") },
@@ -65,11 +73,21 @@ export async function collect(options: CollectOptions): Promise<Collected> {
       file: "cpu.cpuprofile",
       make: () => page(`/debug/pprof/profile?seconds=${PROFILE_SECONDS}`, PROFILE_SECONDS * 1000 + PAGE_MS),
     },
-    { part: "network", file: "raw-network.txt", make: async () => traces(await page("/diag/tunnel")) },
+    {
+      part: "network",
+      file: "raw-network.txt",
+      make: async () => encode((await looked()).map(({ address, text }) => `${address}\n${text}`).join("\n")),
+    },
+    {
+      part: "network",
+      file: "network.json",
+      make: async () =>
+        encode(JSON.stringify(Object.fromEntries((await looked()).map((way) => [way.address, hopsOf(way.text)])))),
+    },
     {
       part: "logs",
       file: "culvert_logs.txt",
-      make: async () => encode(await readLog(options.log, await page("/diag/configuration"))),
+      make: async () => encode(await readLog(options.log, await page("/diag/configuration"), reader)),
     },
   ];
   const files: Record<string, Uint8Array> = {};
@@ -97,8 +115,14 @@ export function clean(text: string, auth?: string): string {
   return createScrubber(known)(text.replace(PRIVATE_KEY, "REDACTED").replace(TOKEN, "REDACTED"));
 }
 
+/** A way to an address of the edge, and what `traceroute` said of it. */
+interface Way {
+  readonly address: string;
+  readonly text: string;
+}
+
 /** The way to the edge's addresses, as `traceroute` sees it; one after the other would take too long. */
-async function traces(tunnelState: Uint8Array): Promise<Uint8Array> {
+async function traces(tunnelState: Uint8Array): Promise<readonly Way[]> {
   const { connections } = fieldsOf({ status: 200, body: tunnelState });
   const list: readonly unknown[] = Array.isArray(connections) ? connections : [];
   const addresses = list.flatMap((one) => {
@@ -107,8 +131,26 @@ async function traces(tunnelState: Uint8Array): Promise<Uint8Array> {
   });
   const distinct = [...new Set(addresses)].slice(0, MAX_TRACES);
   if (distinct.length === 0) throw new Error("The connector has no connection whose way could be looked at");
-  const texts = await Promise.all(distinct.map(trace));
-  return encode(texts.join("\n"));
+  return await Promise.all(distinct.map(async (address) => ({ address, text: await trace(address) })));
+}
+
+interface Hop {
+  readonly hop: number;
+  /** Its address; `*` = it gave no answer. */
+  readonly domain: string;
+  /** Round trips, in ns as cloudflared has them. */
+  readonly rtts: readonly number[];
+}
+
+/** The hops in what `traceroute` or `tracert` printed. */
+export function hopsOf(text: string): readonly Hop[] {
+  return text.split(/\r?\n/).flatMap((line): readonly Hop[] => {
+    const [, hop, rest = ""] = /^\s*(\d+)\s+(.*)$/.exec(line) ?? [];
+    if (hop === undefined) return [];
+    const domain = rest.split(/\s+/).find((word) => isIP(word) > 0) ?? "*";
+    const rtts = [...rest.matchAll(/([\d.]+) ms\b/g)].map(([, ms]) => Math.round(Number(ms) * NS_PER_MS));
+    return [{ hop: Number(hop), domain, rtts }];
+  });
 }
 
 function trace(address: string): Promise<string> {
@@ -119,7 +161,7 @@ function trace(address: string): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile(program, args, { timeout: TRACE_MS, windowsHide: true }, (error, stdout) => {
       if (error !== null && stdout === "") reject(new Error(`${program}: ${error.message.split("\n", 1)[0] ?? ""}`));
-      else resolve(`${address}\n${stdout}`);
+      else resolve(stdout);
     });
   });
 }

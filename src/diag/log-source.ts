@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { systemCode } from "../core/errors.ts";
 import { fieldsOf } from "./local-status.ts";
+import { type Reader, readOwnedTail } from "./owned-file.ts";
 
 /** As cloudflared: lines from the end, and how far back (surface: section 19). */
 const MAX_LINES = 10_000;
@@ -17,8 +18,11 @@ export type LogSource =
   | { readonly kind: "container"; readonly id: string }
   | { readonly kind: "pod"; readonly name: string };
 
-/** The last lines of the log. `flags`: what `/diag/configuration` says. Rejects with what to do. */
-export async function readLog(source: LogSource, flags: Uint8Array): Promise<string> {
+/**
+ * The last lines of the log. `flags`: what `/diag/configuration` says, which is believed only as far as `reader` goes.
+ * Rejects with what to do.
+ */
+export async function readLog(source: LogSource, flags: Uint8Array, reader: Reader): Promise<string> {
   switch (source.kind) {
     case "container":
       return await run("docker", ["logs", "--tail", `${MAX_LINES}`, "--since", MAX_AGE, source.id]);
@@ -27,10 +31,10 @@ export async function readLog(source: LogSource, flags: Uint8Array): Promise<str
     case "own": {
       const told = fieldsOf({ status: 200, body: flags });
       const file = told["logfile"];
-      if (typeof file === "string" && file !== "") return lastLines(readFileSync(file, "utf8"));
+      if (typeof file === "string" && file !== "") return tailOf(file, reader);
       const directory = told["log-directory"];
-      if (typeof directory === "string" && directory !== "") return ofDirectory(directory);
-      const units = ["culvert", "cloudflared"].flatMap((name) => ["-u", name]);
+      if (typeof directory === "string" && directory !== "") return ofDirectory(directory, reader);
+      const units = ["culvert", "culvert@*.service", "cloudflared"].flatMap((name) => ["-u", name]);
       const journal = await run("journalctl", ["--no-pager", "-n", `${MAX_LINES}`, "--since", "-2weeks", ...units]);
       if (journal.trim() === "" || journal.includes("-- No entries --"))
         throw new Error("The service's journal is empty");
@@ -39,12 +43,13 @@ export async function readLog(source: LogSource, flags: Uint8Array): Promise<str
   }
 }
 
-function ofDirectory(directory: string): string {
+function ofDirectory(directory: string, reader: Reader): string {
   for (const name of LOG_NAMES) {
     try {
-      return lastLines(readFileSync(join(directory, name), "utf8"));
-    } catch {
+      return tailOf(join(directory, name), reader);
+    } catch (error) {
       // The other name may be there.
+      if (systemCode(error) !== "ENOENT") throw error;
     }
   }
   throw new Error(`There is no log in ${directory}`);
@@ -62,6 +67,6 @@ function run(program: string, args: readonly string[]): Promise<string> {
   });
 }
 
-function lastLines(text: string): string {
-  return text.slice(-MAX_LOG_BYTES).split("\n").slice(-MAX_LINES).join("\n");
+function tailOf(path: string, reader: Reader): string {
+  return readOwnedTail(path, MAX_LOG_BYTES, reader).split("\n").slice(-MAX_LINES).join("\n");
 }

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { unzipSync } from "fflate";
 import { culvertCommand } from "../support/binary.ts";
 import {
@@ -44,7 +44,8 @@ test("tunnel diag: a zip with everything but secrets", async () => {
   const { tunnelPort, caPath } = edge;
   await using connector = startConnector(culvertConnector("http2"), {
     ...{ token, tunnelPort, caPath, url: "http://127.0.0.1:9" },
-    flags: ["--logfile", logfile, "--loglevel", "debug"],
+    // As seen from where the connector runs; diag runs elsewhere.
+    flags: ["--logfile", relative(process.cwd(), logfile), "--loglevel", "debug"],
     env: { TUNNEL_METRICS_AUTH: "operator:correct-horse" },
   });
   await connector.errorLine(/Registered tunnel connection/);
@@ -74,7 +75,8 @@ test("tunnel diag: a zip with everything but secrets", async () => {
     "metrics.txt",
   ];
   // Without traceroute there is no way to look at.
-  const names = Object.keys(files).filter((file) => file !== "raw-network.txt");
+  const isNetwork = (file: string): boolean => file === "raw-network.txt" || file === "network.json";
+  const names = Object.keys(files).filter((file) => !isNetwork(file));
   expect(names.sort()).toEqual([...expected, "systeminformation.json", "task-result.json", "tunnelstate.json"]);
   const texts = new Map(Object.entries(files).map(([file, bytes]) => [file, new TextDecoder().decode(bytes)]));
   const json = (file: string): Record<string, unknown> => JSON.parse(texts.get(file) ?? "") as Record<string, unknown>;
@@ -84,7 +86,8 @@ test("tunnel diag: a zip with everything but secrets", async () => {
   expect(texts.get("culvert_logs.txt")).toContain("Registered tunnel connection");
   const results = JSON.parse(texts.get("task-result.json") ?? "") as { file: string; error?: string }[];
   const failed = results.filter(({ error }) => error !== undefined).map(({ file }) => file);
-  expect(failed.filter((file) => file !== "raw-network.txt")).toEqual([]);
+  expect(failed.filter((file) => !isNetwork(file))).toEqual([]);
+  if (texts.has("network.json")) expect(Object.keys(json("network.json"))).toEqual(["127.0.0.1"]);
 
   const { s: secret } = JSON.parse(atob(token)) as { s: string };
   for (const [file, text] of texts) {
@@ -103,8 +106,14 @@ test("tunnel diag: a zip with everything but secrets", async () => {
 
   // Without the password nothing is told but that there is a connector.
   using third = makeTempDir();
-  const denied = await culvert(third.path, "tunnel", "--metrics", `127.0.0.1:${port}`, "diag", ...few);
-  expect(denied.stdout).toContain("tunnelstate.json is missing: /diag/tunnel answers 401");
+  for (const [given, hint] of [
+    [[], "asks for a password: give it with --metrics-auth USER:PASSWORD"],
+    [["--metrics-auth", "operator:wrong"], "correct --metrics-auth"],
+  ] as const) {
+    const denied = await culvert(third.path, "tunnel", "--metrics", `127.0.0.1:${port}`, ...given, "diag", ...few);
+    expect([denied.code, denied.stdout, denied.stderr]).toEqual([1, "", expect.stringContaining(hint)]);
+  }
+  expect(zips(third.path)).toEqual([]);
 });
 
 test("tunnel diag without a connector: says so, and is no failure", async () => {
