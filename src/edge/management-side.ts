@@ -76,7 +76,7 @@ export async function startManagementSide(
   app.route(
     "/",
     createDashboard({
-      api: (path, init, ip) => app.request(API_PREFIX + path, init, { ip }),
+      api: (path, init, from) => app.request(API_PREFIX + path, init, from),
       ...{ clock, log, stopping: stopping.signal },
       logs: deps.managementDoor && tunnelLogs(deps.managementDoor, clock),
     }),

@@ -8,6 +8,7 @@ import { cleanEnvironment } from "../support/lab.ts";
 import { type ManagedEdge, startManagedEdge } from "../support/managed-edge.ts";
 import { type LabOrigin, startOrigin } from "../support/origins.ts";
 import { startProcess } from "../support/processes.ts";
+import { missingCommands } from "../support/real-services/commands.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import { visit } from "../support/visitors.ts";
 
@@ -15,7 +16,10 @@ import { visit } from "../support/visitors.ts";
  * Dashboard and inspector as people use them: in a browser, by their labels, without the mouse where that is asked, and
  * with axe-core looking at every state of every page in light and dark.
  */
-const hasBrowser = Bun.which("chromium") !== null;
+const NO_BROWSER = missingCommands("chromium");
+const TITLE = NO_BROWSER === undefined ? "in a browser" : `in a browser (skipped: ${NO_BROWSER})`;
+// Names of skipped tests are not shown with --only-failures.
+if (NO_BROWSER !== undefined) console.warn(`Dashboard and inspector ${TITLE}`);
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const HOST = "app.example.test";
 const TIMEOUT_MS = 90_000;
@@ -58,7 +62,7 @@ class WatchedPage {
   }
 }
 
-describe.skipIf(!hasBrowser)("in a browser", () => {
+describe.skipIf(NO_BROWSER !== undefined)(TITLE, () => {
   const stack = new AsyncDisposableStack();
   let browser: Browser;
   let edge: ManagedEdge;
@@ -131,10 +135,15 @@ describe.skipIf(!hasBrowser)("in a browser", () => {
         startProcess([...argv, "--url", `http://127.0.0.1:${origin.port}`], { env: cleanEnvironment() }),
       );
       await connector.errorLine(/Registered tunnel connection/, 20_000);
-      // It shows by itself, and what was on the screen stays.
+      // It shows by itself, and what was on the screen stays: the form that led here is not sent again.
+      const sent: string[] = [];
+      page.on("request", (request) => {
+        if (request.isNavigationRequest()) sent.push(`${request.method()} ${request.url()}`);
+      });
       await page.getByText("healthy", { exact: true }).waitFor();
       await page.getByText("1 connected").waitFor();
-      expect(await command.textContent()).toBe(copied);
+      expect([await command.textContent(), new URL(page.url()).pathname.endsWith("/install")]).toEqual([copied, true]);
+      expect(sent).toEqual([]);
 
       await page.getByLabel("New hostname").fill("not a hostname");
       await page.keyboard.press("Enter");
@@ -193,6 +202,39 @@ describe.skipIf(!hasBrowser)("in a browser", () => {
       await second.page.getByLabel("API token").waitFor();
       expect(await context.cookies()).toEqual([]);
       expect([...watched.said, ...second.said]).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a page that gets no news says so, and keeps what it has",
+    async () => {
+      await using own = await startManagedEdge();
+      await using context = await browser.newContext();
+      const watched = new WatchedPage(await context.newPage());
+      const { page } = watched;
+      await page.goto(new URL("/", own.apiUrl).href);
+      await page.getByLabel("API token").fill(await own.token("stale"));
+      await page.keyboard.press("Enter");
+      await page.getByText("There is no tunnel yet").waitFor();
+      await own.stop();
+      const asked: number[] = [];
+      page.on("request", (request) => {
+        if (request.headers()["x-refresh"] !== undefined) asked.push(performance.now());
+      });
+      await page
+        .locator("p.stale", { hasText: /^Not up to date: the edge gives no news since .+\. Trying again\.$/ })
+        .waitFor();
+      await page.locator("#said[role=status]", { hasText: "Not up to date" }).waitFor({ state: "attached" });
+      // Three seconds after the last news, then six.
+      const [first = 0, second = 0] = asked;
+      expect([asked.length, second - first > 5_000]).toEqual([2, true]);
+      await page.getByText("There is no tunnel yet").waitFor();
+      await watched.expectAccessible();
+      await own.start();
+      // Whoever was signed in with the earlier process is told.
+      await page.getByLabel("API token").waitFor({ timeout: 60_000 });
+      expect(await page.getByText("Not up to date").count()).toBe(0);
     },
     TIMEOUT_MS,
   );

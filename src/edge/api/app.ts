@@ -10,6 +10,7 @@ import { Gate } from "./gate.ts";
 import { loginPages } from "./login.ts";
 import { OPENAPI_PATH, openApiDocument } from "./openapi.ts";
 import { CODE, forbidden, notFound, Problem, toProblem } from "./problem.ts";
+import type { CallBudget } from "./rate-limit.ts";
 import { accountEndpoints } from "./resources/accounts.ts";
 import { balancerEndpoints } from "./resources/balancers.ts";
 import { configurationEndpoints } from "./resources/configurations.ts";
@@ -20,9 +21,16 @@ import { tunnelEndpoints } from "./resources/tunnels.ts";
 /** In front of every path, as Cloudflare has it. */
 export const API_PREFIX = "/client/v4";
 
+/** Where a call comes from: by whom the app is run, never by what the call says. */
+export interface CallOrigin {
+  readonly ip: string;
+  /** @default "calls" */
+  readonly budget?: CallBudget;
+}
+
 /** Given by the server that the app runs in. */
 export interface ApiEnvironment {
-  readonly Bindings: { readonly ip: string };
+  readonly Bindings: CallOrigin;
 }
 
 /** The endpoints of the API, in no order. */
@@ -49,8 +57,8 @@ export function createApiApp(
 
   for (const one of endpoints) {
     api.on(one.method, one.path.replaceAll(/\{([^}]+)\}/g, ":$1"), async (context) => {
-      const { ip } = context.env;
-      const token = gate.caller(context.req.header("authorization"), ip);
+      const { ip, budget } = context.env;
+      const token = gate.caller(context.req.header("authorization"), ip, budget);
       authorize(token, one.scope);
       const params = context.req.param() as Record<string, string>;
       const account = accountOf(deps, token, params["account_id"]);

@@ -4,12 +4,12 @@ import { ipGroup } from "../../wire/ip-bytes.ts";
 import type { ApiToken, Store } from "../store/port.ts";
 import { authenticate } from "./access.ts";
 import { Problem } from "./problem.ts";
-import { callLimit, failureLimit } from "./rate-limit.ts";
+import { type CallBudget, callLimit, failureLimit, refreshLimit } from "./rate-limit.ts";
 
 /** Lets callers in by their tokens, and counts what they ask. */
 export class Gate {
   readonly #deps: { readonly store: Store; readonly clock: Clock; readonly log: Logger };
-  readonly #calls = callLimit();
+  readonly #budgets = { calls: callLimit(), refreshes: refreshLimit() } as const;
   readonly #failures = failureLimit();
 
   constructor(deps: { readonly store: Store; readonly clock: Clock; readonly log: Logger }) {
@@ -21,7 +21,7 @@ export class Gate {
    * address that has been wrong too often. A good token passes from there all the same: secrets are too long to be
    * guessed, and somebody's forgotten script must not lock its whole network out.
    */
-  caller(authorization: string | undefined, ip: string): ApiToken {
+  caller(authorization: string | undefined, ip: string, budget: CallBudget = "calls"): ApiToken {
     const { store, clock, log } = this.#deps;
     const nowMs = clock.wallMs();
     let token: ApiToken;
@@ -34,7 +34,7 @@ export class Gate {
       }
       throw error;
     }
-    this.#calls.count(token.id, nowMs);
+    this.#budgets[budget].count(token.id, nowMs);
     return token;
   }
 }

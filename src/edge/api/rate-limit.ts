@@ -3,10 +3,18 @@ import { CODE, Problem } from "./problem.ts";
 /** Calls of one token or address in one window; as many as Cloudflare allows a user. */
 const MAX_CALLS = 1_200;
 const WINDOW_MS = 5 * 60_000;
+/**
+ * Calls by which open pages of the dashboard keep up, of one token in one window: 60 pages of a tunnel, each with two
+ * calls every three seconds.
+ */
+const MAX_REFRESHES = 12_000;
 /** Calls with a wrong token of one address in one window, which are answered as such. */
 const MAX_FAILURES = 60;
 /** Callers remembered at once; beyond it the oldest window is forgotten. */
 const MAX_CALLERS = 10_000;
+
+/** What a call counts against: pages that refresh themselves must not use up what people and scripts have. */
+export type CallBudget = "calls" | "refreshes";
 
 interface Window {
   readonly startMs: number;
@@ -47,4 +55,5 @@ export class RateLimit {
 }
 
 export const callLimit = (): RateLimit => new RateLimit(MAX_CALLS);
+export const refreshLimit = (): RateLimit => new RateLimit(MAX_REFRESHES);
 export const failureLimit = (): RateLimit => new RateLimit(MAX_FAILURES);

@@ -1,16 +1,21 @@
 import { z } from "zod";
+import type { CallOrigin } from "../api/app.ts";
+import type { CallBudget } from "../api/rate-limit.ts";
 
 /** Calls of the API, as whoever signed in: by the same way, with the same limits, scopes and audit log. */
-export type ApiFetch = (path: string, init: RequestInit, ip: string) => Response | Promise<Response>;
+export type ApiFetch = (path: string, init: RequestInit, from: CallOrigin) => Response | Promise<Response>;
 
 /** What the API refused a call with. */
 export class ApiRefusal extends Error {
   override readonly name = "ApiRefusal";
   readonly status: number;
+  /** What the API wants to be told with it: when to come back. */
+  readonly headers: Readonly<Record<string, string>>;
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, headers: Readonly<Record<string, string>> = {}) {
     super(message);
     this.status = status;
+    this.headers = headers;
   }
 }
 
@@ -66,23 +71,34 @@ export const MAX_HOSTNAMES = 200;
 /** Zones that are looked through for them. */
 const MAX_ZONES = 20;
 
+/** What can be a token at all; anything else does not even go into a header. */
+const SECRET = /^[\x21-\x7e]{1,512}$/;
+
+export interface ApiCallerOptions {
+  readonly secret: string;
+  readonly account: string;
+  readonly ip: string;
+  /** @default "calls" */
+  readonly budget?: CallBudget;
+}
+
 /** The calls that the dashboard makes. Each rejects with an ApiRefusal. */
 export class ApiCaller {
   readonly #fetch: ApiFetch;
   readonly #secret: string;
   readonly #account: string;
-  readonly #ip: string;
+  readonly #from: CallOrigin;
 
-  constructor(fetch: ApiFetch, who: { readonly secret: string; readonly account: string; readonly ip: string }) {
+  constructor(fetch: ApiFetch, who: ApiCallerOptions) {
     this.#fetch = fetch;
     this.#secret = who.secret;
     this.#account = who.account;
-    this.#ip = who.ip;
+    this.#from = { ip: who.ip, budget: who.budget ?? "calls" };
   }
 
-  /** The account of a token. */
+  /** The account of a token. The API refuses what cannot be one, too: it keeps count of wrong tokens. */
   static async accountOf(fetch: ApiFetch, secret: string, ip: string): Promise<string> {
-    const caller = new ApiCaller(fetch, { secret, account: "", ip });
+    const caller = new ApiCaller(fetch, { secret: SECRET.test(secret) ? secret : "", account: "", ip });
     const { result } = await caller.#call("GET", "/accounts", z.array(z.object({ id: z.string() })).min(1));
     return result[0]?.id ?? "";
   }
@@ -167,10 +183,12 @@ export class ApiCaller {
   ): Promise<{ readonly result: T; readonly total: number }> {
     const headers = { Authorization: `Bearer ${this.#secret}`, "Content-Type": "application/json" };
     const sent = body === undefined ? {} : { body: JSON.stringify(body) };
-    const answer = await this.#fetch(path, { method, headers, ...sent }, this.#ip);
+    const answer = await this.#fetch(path, { method, headers, ...sent }, this.#from);
     const envelope = Envelope.parse(await answer.json());
     if (!envelope.success) {
-      throw new ApiRefusal(answer.status, envelope.errors.map(({ message }) => message).join("; "));
+      const retryAfter = answer.headers.get("retry-after");
+      const said = envelope.errors.map(({ message }) => message).join("; ");
+      throw new ApiRefusal(answer.status, said, retryAfter === null ? {} : { "Retry-After": retryAfter });
     }
     return { result: shape.parse(envelope.result), total: envelope.result_info?.total_count ?? 0 };
   }

@@ -1,4 +1,4 @@
-import { Hono } from "hono";
+import { Hono, type HonoRequest } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import type { Clock } from "../../core/clock.ts";
 import { describe } from "../../core/errors.ts";
@@ -8,12 +8,22 @@ import { parseToken } from "../../wire/token.ts";
 import { isSafe, readForm, refuseForeign } from "../api/form.ts";
 import { forbidden, Problem } from "../api/problem.ts";
 import { assetResponse } from "../pages/page.ts";
-import { ApiCaller, type ApiFetch, ApiRefusal } from "./api-caller.ts";
+import { ApiCaller, type ApiFetch, ApiRefusal, type TunnelView } from "./api-caller.ts";
 import { logStream } from "./log-stream.ts";
 import { formatRules, readRules } from "./rules-text.ts";
 import { type DashboardSession, isFormOf, Sessions } from "./sessions.ts";
 import type { OpenTunnelLogs } from "./tunnel-logs.ts";
-import { type DetailView, detailPage, listPage, messagePage, type Notice, signInPage } from "./views.ts";
+import {
+  type DetailView,
+  detailPage,
+  detailRefresh,
+  type ListView,
+  listPage,
+  listRefresh,
+  messagePage,
+  type Notice,
+  signInPage,
+} from "./views.ts";
 
 const MAX_FORM_BYTES = 3 * 1024 * 1024;
 const PER_PAGE = 50;
@@ -103,7 +113,8 @@ export function createDashboard({ api, clock, log, logs, stopping }: DashboardDe
       context.set("form", form);
     }
     context.set("session", session);
-    context.set("caller", new ApiCaller(api, { ...session, ip: context.env.ip }));
+    const budget = isRefresh(context.req) ? "refreshes" : "calls";
+    context.set("caller", new ApiCaller(api, { ...session, ip: context.env.ip, budget }));
     try {
       return await next();
     } finally {
@@ -122,7 +133,10 @@ export function createDashboard({ api, clock, log, logs, stopping }: DashboardDe
     return context.redirect("/", 303);
   });
 
-  app.get("/", (context) => list(context.var, context.req.query()));
+  app.get("/", async (context) => {
+    const query = context.req.query();
+    return isRefresh(context.req) ? listRefresh(await listed(context.var, query)) : await list(context.var, query);
+  });
 
   app.post("/tunnels", async (context) => {
     const name = context.var.form.get("name")?.trim() ?? "";
@@ -134,7 +148,12 @@ export function createDashboard({ api, clock, log, logs, stopping }: DashboardDe
     }
   });
 
-  app.get("/tunnels/:id", (context) => show(context.var, context.req.param("id"), told(context.req.query("done"))));
+  app.get("/tunnels/:id", async (context) => {
+    const id = context.req.param("id");
+    if (!isRefresh(context.req)) return await show(context.var, id, told(context.req.query("done")));
+    const { caller } = context.var;
+    return detailRefresh({ tunnel: await existing(caller, id), connectors: await caller.connectors(id) });
+  });
 
   app.post("/tunnels/:id/install", async (context) => {
     const id = context.req.param("id");
@@ -214,9 +233,14 @@ export function createDashboard({ api, clock, log, logs, stopping }: DashboardDe
       // The session is over by now, so this leads to the form.
       if (error.status === 401 && isRead) return context.redirect("/?ended=1", 303);
       if (error.status === 401) return signInPage({ wrong: SIGNED_OUT, status: 401 });
-      return messagePage(error.status, error.status === 404 ? "Not found" : "Refused", `${error.message}.`);
+      return messagePage(
+        error.status,
+        error.status === 404 ? "Not found" : "Refused",
+        `${error.message}.`,
+        error.headers,
+      );
     }
-    if (error instanceof Problem) return messagePage(error.status, "Refused", `${error.message}.`);
+    if (error instanceof Problem) return messagePage(error.status, "Refused", `${error.message}.`, error.headers);
     log.error("The dashboard failed", { error: describe(error) });
     return messagePage(500, "The edge failed", "Its log says why.");
   });
@@ -225,16 +249,28 @@ export function createDashboard({ api, clock, log, logs, stopping }: DashboardDe
 
 type Variables = DashboardEnvironment["Variables"];
 
+/** Whether a page that is open asks for what may have changed; no other site can set this header. */
+function isRefresh(request: HonoRequest): boolean {
+  const { method, path } = request;
+  return method === "GET" && /^\/(tunnels\/[^/]+)?$/.test(path) && request.header("x-refresh") !== undefined;
+}
+
 async function list(
   { caller, session }: Variables,
   query: Readonly<Record<string, string>>,
   more: { readonly notice?: Notice; readonly status?: number; readonly name?: string } = told(query["done"]),
 ): Promise<Response> {
+  const { notice, status, name = "" } = more;
+  return listPage({ ...(await listed({ caller }, query)), formKey: session.formKey, notice, name }, status);
+}
+
+async function listed(
+  { caller }: Pick<Variables, "caller">,
+  query: Readonly<Record<string, string>>,
+): Promise<Omit<ListView, "formKey" | "notice">> {
   const page = Math.min(Math.max(1, Math.floor(Number(query["page"] ?? 1)) || 1), 1_000_000);
   const prefix = (query["name"] ?? "").slice(0, 100);
-  const { tunnels, total } = await caller.tunnels(page, PER_PAGE, prefix);
-  const { notice, status, name = "" } = more;
-  return listPage({ formKey: session.formKey, tunnels, total, page, perPage: PER_PAGE, prefix, notice, name }, status);
+  return { ...(await caller.tunnels(page, PER_PAGE, prefix)), page, perPage: PER_PAGE, prefix };
 }
 
 type DetailChange = Partial<Pick<DetailView, "notice" | "install" | "configuration" | "hostname">> & {
@@ -247,8 +283,7 @@ async function detail(
   hasLogs: boolean,
   { status, ...change }: DetailChange = {},
 ): Promise<Response> {
-  const tunnel = await caller.tunnel(id);
-  if (tunnel.deleted_at !== null) throw new ApiRefusal(404, "This tunnel is deleted");
+  const tunnel = await existing(caller, id);
   const [connectors, zones, { version, config }] = await Promise.all([
     caller.connectors(id),
     caller.zones(),
@@ -261,6 +296,12 @@ async function detail(
     ...change,
   };
   return detailPage(view, status);
+}
+
+async function existing(caller: ApiCaller, id: string): Promise<TunnelView> {
+  const tunnel = await caller.tunnel(id);
+  if (tunnel.deleted_at !== null) throw new ApiRefusal(404, "This tunnel is deleted");
+  return tunnel;
 }
 
 function told(done: string | undefined): { readonly notice?: Notice } {

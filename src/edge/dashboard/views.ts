@@ -1,5 +1,5 @@
 import { type Html, type HtmlPart, html } from "../pages/html.ts";
-import { pageResponse } from "../pages/page.ts";
+import { PAGE_HEADERS, pageResponse } from "../pages/page.ts";
 import type { ConnectorView, HostnameView, TunnelView, ZoneView } from "./api-caller.ts";
 import { MAX_HOSTNAMES } from "./api-caller.ts";
 
@@ -32,11 +32,19 @@ ${wrong !== undefined && html`<p class="note wrong" role="alert">${wrong}</p>`}
   );
 }
 
-export function messagePage(status: number, title: string, text: string): Response {
-  return pageResponse(
-    { title, site: SITE, content: html`<h1>${title}</h1><p>${text}</p><p><a href="/">To the tunnels</a></p>` },
-    status,
-  );
+export function messagePage(
+  status: number,
+  title: string,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  const content = html`<h1>${title}</h1><p>${text}</p><p><a href="/">To the tunnels</a></p>`;
+  return pageResponse({ title, site: SITE, content }, status, headers);
+}
+
+/** The parts of a page that keep up, without the page. */
+function partsResponse(parts: Html): Response {
+  return new Response(parts.text, { headers: PAGE_HEADERS });
 }
 
 export interface ListView {
@@ -51,8 +59,13 @@ export interface ListView {
   readonly name?: string;
 }
 
-export function listPage(view: ListView, status = 200): Response {
-  const { tunnels, total, page, perPage, prefix, formKey } = view;
+type ListParts = Pick<ListView, "tunnels" | "total" | "page" | "perPage" | "prefix">;
+
+export function listRefresh(view: ListParts): Response {
+  return partsResponse(listPart(view));
+}
+
+function listPart({ tunnels, total, page, perPage, prefix }: ListParts): Html {
   const pages = Math.max(1, Math.ceil(total / perPage));
   const link = (to: number): string => `/?${new URLSearchParams({ page: String(to), name: prefix })}`;
   const rows = tunnels.map(
@@ -65,19 +78,8 @@ export function listPage(view: ListView, status = 200): Response {
 <td>${day(tunnel.created_at)}</td>
 </tr>`,
   );
-  return signedInPage(
-    "Tunnels",
-    formKey,
-    html`<h1>Tunnels</h1>
-${noticePart(view.notice)}
-<form class="row" method="get" action="/" role="search">
-<div><label for="name">Name begins with</label><input id="name" name="name" type="search" value="${prefix}"></div>
-<button>Search</button>
-</form>
-<div id="tunnels" data-live="${REFRESH_MS}" data-say="${tunnels
-      .map(({ name, status: now }) => `${name} ${now}`)
-      .join(", ")
-      .slice(0, 200)}">
+  const states = tunnels.map(({ name, status }) => `${name} ${status}`).join(", ");
+  return html`<div id="tunnels" data-live="${REFRESH_MS}" data-from="${link(page)}" data-say="${states.slice(0, 200)}">
 ${
   rows.length === 0
     ? html`<p>${prefix === "" ? "There is no tunnel yet: create one below." : "No tunnel fits."}</p>`
@@ -90,7 +92,21 @@ ${
   pages > 1 &&
   html`<p>Page ${page} of ${pages} ${page > 1 && html`<a id="previous" href="${link(page - 1)}">Previous page</a>`} ${page < pages && html`<a id="next" href="${link(page + 1)}">Next page</a>`}</p>`
 }
-</div>
+</div>`;
+}
+
+export function listPage(view: ListView, status = 200): Response {
+  const { prefix, formKey } = view;
+  return signedInPage(
+    "Tunnels",
+    formKey,
+    html`<h1>Tunnels</h1>
+${noticePart(view.notice)}
+<form class="row" method="get" action="/" role="search">
+<div><label for="name">Name begins with</label><input id="name" name="name" type="search" value="${prefix}"></div>
+<button>Search</button>
+</form>
+${listPart(view)}
 <h2 id="create">Create a tunnel</h2>
 <form method="post" action="/tunnels" aria-labelledby="create">
 ${keyField(formKey)}
@@ -120,6 +136,12 @@ export interface DetailView {
   readonly hostname?: string;
 }
 
+type DetailParts = Pick<DetailView, "tunnel" | "connectors">;
+
+export function detailRefresh(view: DetailParts): Response {
+  return partsResponse(html`${statePart(view)}${connectorsPart(view)}`);
+}
+
 export function detailPage(view: DetailView, status = 200): Response {
   const { tunnel, formKey } = view;
   const path = `/tunnels/${tunnel.id}`;
@@ -129,19 +151,10 @@ export function detailPage(view: DetailView, status = 200): Response {
     html`<p><a href="/">All tunnels</a></p>
 <h1>${tunnel.name}</h1>
 ${noticePart(view.notice)}
-<div id="state" data-live="${REFRESH_MS}" data-say="The tunnel is ${tunnel.status}">
-<dl>
-<dt>State</dt><dd>${stateOf(tunnel)} ${MEANING[tunnel.status]}</dd>
-<dt>Id</dt><dd><code>${tunnel.id}</code></dd>
-<dt>Created</dt><dd>${time(tunnel.created_at)}</dd>
-${tunnel.conns_active_at !== null && html`<dt>Connected since</dt><dd>${time(tunnel.conns_active_at)}</dd>`}
-${tunnel.conns_inactive_at !== null && html`<dt>Last without connection</dt><dd>${time(tunnel.conns_inactive_at)}</dd>`}
-<dt>Rules by</dt><dd>${tunnel.remote_config ? "this edge" : "its connectors' own files and flags"}</dd>
-</dl>
-</div>
+${statePart(view)}
 <section aria-labelledby="connectors-title">
 <h2 id="connectors-title">Connectors</h2>
-<div id="connectors" data-live="${REFRESH_MS}">${connectorTable(view.connectors)}</div>
+${connectorsPart(view)}
 ${installPart(view)}
 </section>
 <section aria-labelledby="hostnames-title">
@@ -188,6 +201,28 @@ const MEANING: Readonly<Record<TunnelView["status"], string>> = {
   down: "- it was connected, and is not now",
   inactive: "- no connector has ever been connected",
 };
+
+function statePart({ tunnel }: DetailParts): Html {
+  return html`<div id="state" ${liveOf(tunnel)} data-say="The tunnel is ${tunnel.status}">
+<dl>
+<dt>State</dt><dd>${stateOf(tunnel)} ${MEANING[tunnel.status]}</dd>
+<dt>Id</dt><dd><code>${tunnel.id}</code></dd>
+<dt>Created</dt><dd>${time(tunnel.created_at)}</dd>
+${tunnel.conns_active_at !== null && html`<dt>Connected since</dt><dd>${time(tunnel.conns_active_at)}</dd>`}
+${tunnel.conns_inactive_at !== null && html`<dt>Last without connection</dt><dd>${time(tunnel.conns_inactive_at)}</dd>`}
+<dt>Rules by</dt><dd>${tunnel.remote_config ? "this edge" : "its connectors' own files and flags"}</dd>
+</dl>
+</div>`;
+}
+
+function connectorsPart({ tunnel, connectors }: DetailParts): Html {
+  return html`<div id="connectors" ${liveOf(tunnel)}>${connectorTable(connectors)}</div>`;
+}
+
+/** A page that a form led to has an address that only forms have: news come from the tunnel's own. */
+function liveOf({ id }: TunnelView): Html {
+  return html`data-live="${REFRESH_MS}" data-from="/tunnels/${id}"`;
+}
 
 function connectorTable(connectors: readonly ConnectorView[]): Html {
   if (connectors.length === 0) return html`<p>None is connected.</p>`;

@@ -1,6 +1,6 @@
 /**
- * What pages do beside links and forms, which work without it: keep `[data-live]` parts up to date, copy, ask before
- * what cannot be undone, and follow a log. One ES module for the browser, kept as text because it is served as it is.
+ * What pages do beside links and forms, which work without it: keep `[data-live]` parts up to date (from the address
+ * `data-from`, or the page's own) and say when they are not, copy, ask before what cannot be undone, and follow a log. One ES module for the browser, kept as text because it is served as it is.
  */
 export const SCRIPT = `const said = document.getElementById("said");
 const say = (text) => {
@@ -17,14 +17,22 @@ const inUse = (part) => {
 };
 const focusedId = (part) => (part.contains(document.activeElement) ? document.activeElement.id : "");
 
+const from = live().find((part) => part.dataset.from !== undefined)?.dataset.from;
+// Never a form again that led here.
+const leave = () => (from === undefined ? location.reload() : location.replace(from));
+
+// Why there was no news, and how long to wait at least, in ms; undefined = all is as the server has it.
 async function refresh() {
-  const answer = await fetch(location.href, { headers: { "X-Refresh": "1" } });
+  const answer = await fetch(from ?? location.href, {
+    headers: { "X-Refresh": "1" },
+    signal: AbortSignal.timeout(15_000),
+  });
   // Gone: what is shown is no longer true.
-  if (answer.redirected || answer.status === 401 || answer.status === 404) return location.reload();
-  if (!answer.ok) return;
+  if (answer.redirected || answer.status === 401 || answer.status === 404) return leave();
+  if (!answer.ok) return { answered: true, atLeastMs: (Number(answer.headers.get("Retry-After")) || 0) * 1000 };
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   // Signed out elsewhere.
-  if (live().some((part) => fresh.getElementById(part.id) === null)) return location.reload();
+  if (live().some((part) => fresh.getElementById(part.id) === null)) return leave();
   for (const part of live()) {
     const next = fresh.getElementById(part.id);
     if (next === null || next.innerHTML === part.innerHTML || inUse(part)) continue;
@@ -36,13 +44,39 @@ async function refresh() {
   }
 }
 
+const SLOWEST_MS = 60_000;
 const everyMs = Math.min(...live().map((part) => Number(part.dataset.live)));
-const again = () =>
+const stale = document.createElement("p");
+stale.className = "note wrong stale";
+let failures = 0;
+let freshAt = new Date();
+
+function tellFresh() {
+  failures = 0;
+  freshAt = new Date();
+  if (!stale.isConnected) return;
+  stale.remove();
+  say("Up to date again");
+}
+
+function tellStale(answered) {
+  failures += 1;
+  // A page that is being left gets no answer, either.
+  if (stale.isConnected || (!answered && failures === 1)) return;
+  stale.textContent = "Not up to date: the edge gives no news since " + freshAt.toLocaleTimeString() + ". Trying again.";
+  document.getElementById("main").append(stale);
+  say(stale.textContent);
+}
+
+const again = (waitMs) =>
   setTimeout(async () => {
-    if (document.visibilityState === "visible") await refresh().catch(() => {});
-    again();
-  }, everyMs);
-if (Number.isFinite(everyMs)) again();
+    if (document.visibilityState !== "visible") return again(waitMs);
+    const late = await refresh().catch(() => ({ answered: false, atLeastMs: 0 }));
+    if (late === undefined) tellFresh();
+    else tellStale(late.answered);
+    again(Math.max(late?.atLeastMs ?? 0, Math.min(everyMs * 2 ** failures, SLOWEST_MS)));
+  }, waitMs);
+if (Number.isFinite(everyMs)) again(everyMs);
 
 // ---- buttons ----
 

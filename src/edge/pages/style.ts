@@ -49,6 +49,7 @@ button.danger{color:var(--bad);border-color:var(--bad)}
 .hint{color:var(--soft);margin:.25rem 0}
 .note{border-left:.3rem solid var(--good);background:var(--panel);padding:.6rem .9rem;margin:.75rem 0}
 .note.wrong{border-color:var(--bad)}
+.stale{position:fixed;right:1rem;bottom:0;max-width:24rem;border:1px solid var(--bad);border-left-width:.3rem}
 .state{font-weight:600;white-space:nowrap}
 .state::before{content:"";display:inline-block;width:.65em;height:.65em;border-radius:50%;background:currentcolor;margin-right:.45em}
 .healthy,.s2,.s3,.s1{color:var(--good)}.degraded,.s4{color:var(--warn)}.down,.s5,.s0{color:var(--bad)}.inactive{color:var(--idle)}

@@ -23,7 +23,7 @@ beforeEach(() => {
   logs = undefined;
   logsClosed = 0;
   dashboard = createDashboard({
-    api: (path, init, ip) => api.app.request(API_PREFIX + path, init, { ip }),
+    api: (path, init, from) => api.app.request(API_PREFIX + path, init, from),
     ...{ clock: api.clock, log: silentLogger, stopping: api.deps.stopping },
     logs: (_asked, events) => {
       logs = events;
@@ -89,6 +89,16 @@ describe("signing in", () => {
     expect((await send("/session", { token: "wrong" }, OWN)).status).toBe(429);
   });
 
+  test("with what cannot be a token is a wrong token, and counts as one", async () => {
+    const odd = ["p\u00e4sswort", "пароль", "a\nb", "a\r\nX-Header: b", "a b", "\u0000", "", "x".repeat(513)];
+    for (let i = 0; i < 60; i += 1) {
+      const answer = await send("/session", { token: odd[i % odd.length] ?? "" }, OWN);
+      expect([i, answer.status]).toEqual([i, 401]);
+      expect(await answer.text()).toContain("unknown, revoked or expired");
+    }
+    expect((await send("/session", { token: "пароль" }, OWN)).status).toBe(429);
+  });
+
   test("ends with the token, after two idle hours, and by the button", async () => {
     const revoked = await signIn("admin");
     api.store.tokens.remove(revoked.tokenId, { kind: "system", id: "test", from: "" });
@@ -121,6 +131,61 @@ test("every page has the strict policy, and nothing inline", async () => {
       );
     }
   }
+});
+
+describe("pages that are open", () => {
+  const REFRESH = { "X-Refresh": "1" };
+
+  test("get the parts that keep up, and nothing else", async () => {
+    const { cookie, key } = await signIn("admin");
+    const { id } = storeTunnel(api.store, "web", { hostnames: ["web.example.test"] });
+    for (const [path, parts] of [
+      ["/", ["tunnels"]],
+      [`/tunnels/${id}`, ["state", "connectors"]],
+    ] as const) {
+      const whole = await (await ask(path, { headers: { cookie } })).text();
+      const answer = await ask(path, { headers: { cookie, ...REFRESH } });
+      expect([answer.status, answer.headers.get("cache-control")]).toEqual([200, "no-store"]);
+      const text = await answer.text();
+      expect([...text.matchAll(/ id="([a-z]+)"/g)].map(([, part]) => part ?? "")).toEqual([...parts]);
+      for (const part of text.split(/(?=<div id=)/)) expect(whole).toContain(part);
+      expect(text).not.toContain(key);
+    }
+    // A page that a form led to asks the tunnel's own address: its own takes forms only.
+    const form = await send(`/tunnels/${id}/configuration`, { key, rules: "[" }, { ...OWN, cookie });
+    expect(await form.text()).toContain(`data-from="/tunnels/${id}"`);
+    expect((await ask("/tunnels/none", { headers: { cookie, ...REFRESH } })).status).toBe(404);
+    expect((await ask(`/tunnels/${id}`, { headers: REFRESH })).headers.get("location")).toBe("/?ended=1");
+  });
+
+  test("leave the token's calls to people and scripts, as many as they are", async () => {
+    const { secret } = api.token(["admin"]);
+    const answer = await send("/session", { token: secret }, OWN);
+    const cookie = (answer.headers.get("set-cookie") ?? "").split(";", 1)[0] ?? "";
+    const key = /name="key" value="([^"]+)"/.exec(await (await ask("/", { headers: { cookie } })).text())?.[1] ?? "";
+    const { id } = storeTunnel(api.store, "web", { hostnames: ["web.example.test"] });
+    const statuses = new Map<number, number>();
+    const refresh = async (): Promise<Response> => {
+      const refreshed = await ask(`/tunnels/${id}`, { headers: { cookie, ...REFRESH } });
+      statuses.set(refreshed.status, (statuses.get(refreshed.status) ?? 0) + 1);
+      return refreshed;
+    };
+    // Sixty pages for five minutes, one every three seconds each.
+    for (let i = 0; i < 60 * 100; i += 1) await refresh();
+    expect([...statuses]).toEqual([[200, 6_000]]);
+    const late = await refresh();
+    expect([late.status, late.headers.get("retry-after")]).toEqual([429, "300"]);
+
+    expect((await api.call("GET", "/accounts", { secret })).status).toBe(200);
+    const rules = "ingress:\n- service: http_status:410\n";
+    const saved = await send(`/tunnels/${id}/configuration`, { key, rules, do: "save" }, { ...OWN, cookie });
+    expect([saved.status, saved.headers.get("location")]).toEqual([303, `/tunnels/${id}?done=saved`]);
+    // A header of the API's own callers does not choose what they count against.
+    for (let i = 0; i < 1_200; i += 1) await api.call("GET", "/accounts", { secret, headers: REFRESH });
+    expect((await api.call("GET", "/accounts", { secret, headers: REFRESH })).status).toBe(429);
+    await api.clock.advance(300_000);
+    expect((await refresh()).status).toBe(200);
+  }, 30_000);
 });
 
 describe("actions", () => {
