@@ -6,7 +6,8 @@ import type { ApiEnvironment } from "../api/app.ts";
 import { refuseForeign } from "../api/form.ts";
 import { Problem } from "../api/problem.ts";
 import { assetResponse } from "../pages/page.ts";
-import { toHar } from "./har.ts";
+import { BodyViews } from "./body-text.ts";
+import { harText } from "./har.ts";
 import { listPage, problemPage, requestPage } from "./inspect-page.ts";
 import type { Recording, Recordings } from "./recording.ts";
 import type { Replays } from "./replay.ts";
@@ -27,6 +28,7 @@ export interface InspectAppDeps {
 export function createInspectApp(deps: InspectAppDeps): Hono<ApiEnvironment> {
   const { recordings, replays, max, key } = deps;
   const app = new Hono<ApiEnvironment>();
+  const views = new BodyViews();
   const proof = digest(`cookie ${key}`);
   // Cookies do not tell ports apart.
   const cookie = `culvert-inspect-${digest(`name ${key}`).slice(0, 12)}`;
@@ -64,7 +66,7 @@ export function createInspectApp(deps: InspectAppDeps): Hono<ApiEnvironment> {
 
   app.get("/requests/:id{[0-9]+}", (context) => {
     const one = find(context.req.param("id"));
-    return one === undefined ? gone() : requestPage(one);
+    return one === undefined ? gone() : requestPage(one, (body, headers) => views.show(body, headers));
   });
 
   app.post("/requests/:id{[0-9]+}/replay", (context) => {
@@ -99,7 +101,17 @@ function refused(why: string): Response {
 }
 
 function har(recordings: readonly Recording[], name: string): Response {
-  return new Response(JSON.stringify(toHar(recordings), undefined, 1), {
+  const pieces = harText(recordings);
+  const encoder = new TextEncoder();
+  const stream = new ReadableStream<Uint8Array>({
+    pull: async (controller) => {
+      const { done, value } = await pieces.next();
+      if (done) controller.close();
+      else controller.enqueue(encoder.encode(value));
+    },
+    cancel: async () => void (await pieces.return()),
+  });
+  return new Response(stream, {
     headers: {
       "Content-Type": "application/json",
       "Content-Disposition": `attachment; filename="${name}"`,

@@ -1,10 +1,10 @@
-import { brotliDecompressSync, constants, gunzipSync, inflateSync } from "node:zlib";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
-import type { BodyCopy } from "./recording.ts";
+import { type Decompressed, decompress } from "./decompress.ts";
+import { type BodyCopy, MAX_BODY_BYTES } from "./recording.ts";
 import { redactBody } from "./redact.ts";
 
-/** Bytes that a compressed body may become. */
-const MAX_DECODED_BYTES = 256 * 1024;
+/** Levels of JSON that are indented: with more, the spaces would be most of it. */
+const MAX_INDENTED_LEVELS = 16;
 
 /** A body as it may be shown. */
 export type ShownBody =
@@ -13,43 +13,68 @@ export type ShownBody =
   | { readonly kind: "text"; readonly text: string; readonly type: string; readonly cut: boolean }
   | { readonly kind: "binary"; readonly bytes: number; readonly type: string };
 
-/** Decodes what was kept of a body: compression off, text as text with its secrets hidden, anything else as a number of bytes. */
-export function showBody(body: BodyCopy, headers: RawHeaders): ShownBody {
+/**
+ * Decodes what was kept of a body: compression off, text as text with its secrets hidden, anything else as a number of
+ * bytes. Of what is packed the first 64 KiB are shown. Never rejects.
+ */
+export async function showBody(body: BodyCopy, headers: RawHeaders): Promise<ShownBody> {
   if (body.total === 0) return { kind: "none" };
   const type = headerValue(headers, "content-type") ?? "";
-  const binary = { kind: "binary", bytes: body.total, type } as const;
   const encoding = (headerValue(headers, "content-encoding") ?? "").trim().toLowerCase();
-  const decoded = decompress(body.bytes, encoding);
-  if (decoded === undefined) return binary;
-  const cut = body.cut || decoded.length >= MAX_DECODED_BYTES;
-  const text = asText(decoded, cut);
-  return text === undefined ? binary : { kind: "text", text: redactBody(text, type), type, cut };
+  const kept: Decompressed = { bytes: body.bytes, cut: body.cut };
+  const plain = encoding === "" || encoding === "identity";
+  const decoded = plain ? kept : await decompress(kept.bytes, encoding, MAX_BODY_BYTES);
+  const cut = kept.cut || decoded?.cut === true;
+  const text = decoded === undefined ? undefined : asText(decoded.bytes, cut);
+  if (text === undefined) return { kind: "binary", bytes: body.total, type };
+  return { kind: "text", text: redactBody(text, type), type, cut };
 }
 
-function decompress(bytes: Uint8Array, encoding: string): Uint8Array | undefined {
-  // What was cut off is decoded as far as it goes.
-  const zlib = { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: MAX_DECODED_BYTES };
-  try {
-    switch (encoding) {
-      case "":
-      case "identity":
-        return bytes;
-      case "gzip":
-      case "x-gzip":
-        return gunzipSync(bytes, zlib);
-      case "deflate":
-        return inflateSync(bytes, zlib);
-      case "br":
-        return brotliDecompressSync(bytes, {
-          finishFlush: constants.BROTLI_OPERATION_FLUSH,
-          maxOutputLength: MAX_DECODED_BYTES,
-        });
-      default:
-        return undefined;
-    }
-  } catch {
-    return undefined;
+/** Bodies as the page shows them, JSON indented. The page asks each second: what has not changed is not decoded again. */
+export class BodyViews {
+  readonly #views = new WeakMap<BodyCopy, View>();
+
+  /** Never rejects. */
+  show(body: BodyCopy, headers: RawHeaders): Promise<ShownBody> {
+    const { kept, cut } = body;
+    const known = this.#views.get(body);
+    if (known?.kept === kept && known.cut === cut && known.headers === headers) return known.shown;
+    const shown = showBody(body, headers).then((one) =>
+      one.kind === "text" ? { ...one, text: pretty(one.text) } : one,
+    );
+    this.#views.set(body, { kept, cut, headers, shown });
+    return shown;
   }
+}
+
+interface View {
+  /** What it was made from. */
+  readonly kept: number;
+  readonly cut: boolean;
+  readonly headers: RawHeaders;
+  readonly shown: Promise<ShownBody>;
+}
+
+function pretty(text: string): string {
+  if (!/^\s*[{[]/.test(text) || levels(text) > MAX_INDENTED_LEVELS) return text;
+  try {
+    return JSON.stringify(JSON.parse(text), undefined, 2);
+  } catch {
+    return text;
+  }
+}
+
+/** How deep it goes, at most. */
+function levels(json: string): number {
+  let depth = 0;
+  let deepest = 0;
+  for (const char of json) {
+    if (char === "{" || char === "[") {
+      depth += 1;
+      deepest = Math.max(deepest, depth);
+    } else if (char === "}" || char === "]") depth -= 1;
+  }
+  return deepest;
 }
 
 /** UTF-8 without control characters; undefined = it is something else. A character that a cut went through is left out. */

@@ -1,33 +1,38 @@
 import { STATUS_CODES } from "node:http";
+import { setImmediate } from "node:timers";
 import { VERSION } from "../../core/version.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import { type ShownBody, showBody } from "./body-text.ts";
 import type { Recording } from "./recording.ts";
-import { HIDDEN, redactHeaders, redactPairs, redactTarget } from "./redact.ts";
+import { redactHeaders, redactPairs, redactTarget } from "./redact.ts";
+import { HIDDEN } from "./secret-names.ts";
 
 /**
  * HTTP Archive 1.2 (https://w3c.github.io/web-performance/specs/HAR/Overview.html): what browsers' network panels and
- * other tools open. Secrets are hidden as on the page; `_` marks fields of our own, as the format asks.
+ * other tools open, as JSON in pieces. Secrets are hidden as on the page; `_` marks fields of our own, as the format
+ * asks. Between two entries others have their turn: what visitors send goes through the same process.
  */
-export function toHar(recordings: readonly Recording[]): object {
-  return {
-    log: {
-      version: "1.2",
-      creator: { name: "culvert", version: VERSION },
-      entries: recordings.toSorted((a, b) => a.startedAtMs - b.startedAtMs || a.id - b.id).map(entry),
-    },
-  };
+export async function* harText(recordings: readonly Recording[]): AsyncGenerator<string, void, undefined> {
+  const creator = JSON.stringify({ name: "culvert", version: VERSION });
+  yield `{"log":{"version":"1.2","creator":${creator},"entries":[`;
+  let separator = "\n";
+  for (const recording of recordings.toSorted((a, b) => a.startedAtMs - b.startedAtMs || a.id - b.id)) {
+    yield separator + JSON.stringify(await entry(recording));
+    separator = ",\n";
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+  yield "\n]}}\n";
 }
 
-function entry(recording: Recording): object {
+async function entry(recording: Recording): Promise<object> {
   const { durationMs = 0, firstByteMs = durationMs } = recording;
   const wait = rounded(Math.min(firstByteMs, durationMs));
   const receive = rounded(Math.max(0, durationMs - firstByteMs));
   return {
     startedDateTime: new Date(recording.startedAtMs).toISOString(),
     time: rounded(wait + receive),
-    request: harRequest(recording),
-    response: harResponse(recording),
+    request: await harRequest(recording),
+    response: await harResponse(recording),
     cache: {},
     timings: { send: 0, wait, receive },
     ...(recording.connectorId === undefined ? {} : { _connector: recording.connectorId }),
@@ -37,9 +42,9 @@ function entry(recording: Recording): object {
   };
 }
 
-function harRequest(recording: Recording): object {
+async function harRequest(recording: Recording): Promise<object> {
   const { request, requestBody } = recording;
-  const body = showBody(requestBody, request.headers);
+  const body = await showBody(requestBody, request.headers);
   return {
     method: request.method,
     url: redactTarget(urlOf(recording)),
@@ -53,8 +58,8 @@ function harRequest(recording: Recording): object {
   };
 }
 
-function harResponse({ status = 0, headers, body }: Recording): object {
-  const shown = showBody(body, headers);
+async function harResponse({ status = 0, headers, body }: Recording): Promise<object> {
+  const shown = await showBody(body, headers);
   return {
     status,
     statusText: STATUS_CODES[status] ?? "",
@@ -87,7 +92,7 @@ function content(body: ShownBody, total: number): object {
         size: total,
         mimeType: body.type,
         text: body.text,
-        ...(body.cut ? { comment: "Only its beginning was kept" } : {}),
+        ...(body.cut ? { comment: "Only its beginning" } : {}),
       };
   }
 }

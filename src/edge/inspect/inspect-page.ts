@@ -1,8 +1,8 @@
 import { STATUS_CODES } from "node:http";
-import { headerValue, type RawHeaders } from "../../wire/headers.ts";
+import type { RawHeaders } from "../../wire/headers.ts";
 import { type Html, type HtmlPart, html } from "../pages/html.ts";
 import { pageResponse } from "../pages/page.ts";
-import { showBody } from "./body-text.ts";
+import type { ShownBody } from "./body-text.ts";
 import { urlOf } from "./har.ts";
 import { type BodyCopy, isReplayable, MAX_BODY_BYTES, type Recording } from "./recording.ts";
 import { redactHeaders, redactPairs, redactTarget } from "./redact.ts";
@@ -63,8 +63,14 @@ ${
   });
 }
 
-export function requestPage(one: Recording): Response {
+/** `show`: a body as it may be shown. */
+export async function requestPage(
+  one: Recording,
+  show: (body: BodyCopy, headers: RawHeaders) => Promise<ShownBody>,
+): Promise<Response> {
   const { request } = one;
+  const asked = await show(one.requestBody, request.headers);
+  const answered = await show(one.body, one.headers);
   const query = redactPairs(request.path.slice(request.path.indexOf("?") + 1));
   return pageResponse({
     title: `${request.method} ${redactTarget(clip(request.path))}`,
@@ -95,12 +101,12 @@ ${
 <section aria-labelledby="asked"><h2 id="asked">Request</h2>
 ${query.length > 0 && request.path.includes("?") && pairs("Query", query)}
 ${pairs("Headers of the request", redactHeaders(request.headers))}
-${bodyPart("Body of the request", one.requestBody, request.headers)}
+${bodyPart("Body of the request", asked, one.requestBody)}
 </section>
 <section aria-labelledby="answered"><h2 id="answered">Answer</h2>
 <div id="answer" data-live="${REFRESH_MS}">
 ${one.status === undefined ? html`<p>None yet.</p>` : pairs("Headers of the answer", redactHeaders(one.headers))}
-${bodyPart("Body of the answer", one.body, one.headers)}
+${bodyPart("Body of the answer", answered, one.body)}
 ${one.trailers.length > 0 && pairs("Trailers of the answer", redactHeaders(one.trailers))}
 </div>
 </section>`,
@@ -118,26 +124,16 @@ function pairs(caption: string, list: readonly (readonly [string, string])[]): H
 <tbody>${list.map(([name, value]) => html`<tr><td><code>${name}</code></td><td><code>${value}</code></td></tr>`)}</tbody></table></div>`;
 }
 
-function bodyPart(title: string, copy: BodyCopy, headers: RawHeaders): HtmlPart {
-  const body = showBody(copy, headers);
+function bodyPart(title: string, body: ShownBody, { total }: BodyCopy): HtmlPart {
   const heading = html`<h3>${title}</h3>`;
   switch (body.kind) {
     case "none":
       return html`${heading}<p>Empty.</p>`;
     case "binary":
-      return html`${heading}<p>${size(body.bytes)} of ${body.type || "unknown type"}, not shown.</p>`;
+      return html`${heading}<p>${size(total)} of ${body.type || "unknown type"}, not shown.</p>`;
     case "text":
-      return html`${heading}<pre tabindex="0" aria-label="${title}">${pretty(body.text, headers)}</pre>
-${body.cut && html`<p class="hint">Only the beginning of ${size(copy.total)} was kept.</p>`}`;
-  }
-}
-
-function pretty(text: string, headers: RawHeaders): string {
-  if (!/\bjson\b/i.test(headerValue(headers, "content-type") ?? "")) return text;
-  try {
-    return JSON.stringify(JSON.parse(text), undefined, 2);
-  } catch {
-    return text;
+      return html`${heading}<pre tabindex="0" aria-label="${title}">${body.text}</pre>
+${body.cut && html`<p class="hint">Only its beginning is shown; ${size(total)} went by.</p>`}`;
   }
 }
 

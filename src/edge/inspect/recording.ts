@@ -9,28 +9,35 @@ const MAX_HEAD_BYTES = 64 * 1024;
 
 /** The beginning of a body as it went by. */
 export class BodyCopy {
-  readonly #chunks: Uint8Array[] = [];
-  #kept = 0;
+  #memory: Uint8Array = new Uint8Array(0);
+  /** Bytes that are kept. */
+  kept = 0;
   /** Bytes that went by. */
   total = 0;
 
   add(chunk: Uint8Array): void {
     this.total += chunk.length;
-    const room = MAX_BODY_BYTES - this.#kept;
-    if (room <= 0) return;
-    // The memory of a chunk may be used again, or be much larger than what is kept.
-    const part = chunk.slice(0, room);
-    this.#chunks.push(part);
-    this.#kept += part.length;
+    // The memory of a chunk may be used again, or be much larger than what is kept: `slice` of a Buffer would share it.
+    const part = chunk.subarray(0, MAX_BODY_BYTES - this.kept);
+    if (part.length === 0) return;
+    const needed = this.kept + part.length;
+    if (needed > this.#memory.length) {
+      const grown = new Uint8Array(Math.min(MAX_BODY_BYTES, Math.max(needed, 2 * this.kept)));
+      grown.set(this.bytes);
+      this.#memory = grown;
+    }
+    this.#memory.set(part, this.kept);
+    this.kept = needed;
   }
 
+  /** What is kept; it does not change when more comes. */
   get bytes(): Uint8Array {
-    return this.#chunks.length === 1 ? (this.#chunks[0] as Uint8Array) : Buffer.concat(this.#chunks);
+    return this.#memory.subarray(0, this.kept);
   }
 
   /** Some of it was not kept. */
   get cut(): boolean {
-    return this.total > this.#kept;
+    return this.total > this.kept;
   }
 }
 
