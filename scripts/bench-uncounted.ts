@@ -11,8 +11,9 @@ const CUTS: readonly (readonly [what: string, without: string])[] = [
   ["    deps.observer.requestStarted(kindOf(request));\n", ""],
   ["this.#startedAtMs = deps.clock.nowMs();", "this.#startedAtMs = 0;"],
   ["    this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;\n", ""],
-  ["    this.#observer.bytes[this.#kind].toVisitor += chunk.length;\n", ""],
-  ["    this.#observer.bytes[this.#kind].toOrigin += bytes;\n", ""],
+  ["this.#tally = deps.observer.tallyOf(this.#kind, route.ruleIndex);", "this.#tally = { toOrigin: 0, toVisitor: 0 };"],
+  ["    this.#tally.toVisitor += chunk.length;\n", ""],
+  ["    this.#tally.toOrigin += bytes;\n", ""],
   // It is only called for a request that is over.
   [
     '  #ended(outcome: EndedRequest["outcome"], status: number | undefined): void {\n',

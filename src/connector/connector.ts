@@ -313,9 +313,9 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
 /** Requests are counted, and then told of. */
 function withAccessLog(observer: ProxyObserver, log: (ended: EndedRequest) => void): ProxyObserver {
   return {
-    bytes: observer.bytes,
+    tallyOf: (kind, rule) => observer.tallyOf(kind, rule),
     requestStarted: (kind) => observer.requestStarted(kind),
-    requestFailed: (code) => observer.requestFailed(code),
+    requestFailed: (code, rule) => observer.requestFailed(code, rule),
     streamOverBudget: () => observer.streamOverBudget(),
     requestEnded: (request) => {
       observer.requestEnded(request);

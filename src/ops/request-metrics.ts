@@ -32,22 +32,19 @@ const KIND_OF: { readonly [Code in ErrorCode]?: OriginErrorKind } = {
 
 interface RuleCounts {
   readonly classes: number[];
+  readonly bytes: { readonly [Kind in RequestKind]: ByteTally };
+  readonly errors: Map<OriginErrorKind, number>;
   readonly latency: Histogram;
 }
 
 /** What visitors' streams add up to. Counting a request is a handful of additions; the rest happens when somebody asks. */
 export class RequestMetrics {
-  /** Counted as bytes pass, so that long streams show while they run. */
-  readonly bytes: { readonly [Kind in "http" | "websocket" | "tcp"]: ByteTally } = {
-    http: { toOrigin: 0, toVisitor: 0 },
-    websocket: { toOrigin: 0, toVisitor: 0 },
-    tcp: { toOrigin: 0, toVisitor: 0 },
-  };
+  /** Of streams that no rule is about. Counted, as all bytes are, as they pass: long streams show while they run. */
+  readonly bytes: { readonly tcp: ByteTally } = { tcp: { toOrigin: 0, toVisitor: 0 } };
   readonly #wallMs: () => number;
   readonly #open = { http: 0, websocket: 0 };
   readonly #byCode = new Map<number, number>();
   readonly #rules: (RuleCounts | undefined)[] = [];
-  readonly #errors = new Map<OriginErrorKind, number>(ERROR_KINDS.map((kind) => [kind, 0]));
   readonly #connectLatency = new Histogram(CONNECT_BOUNDS);
   #total = 0;
   #failed = 0;
@@ -84,10 +81,15 @@ export class RequestMetrics {
     if (exemplar !== undefined) counts.latency.exemplify(bucket, exemplar);
   }
 
-  requestFailed(code: ErrorCode): void {
+  tallyOf(kind: RequestKind, rule: number): ByteTally {
+    return this.#countsOf(rule).bytes[kind];
+  }
+
+  requestFailed(code: ErrorCode, rule: number): void {
     this.#failed += 1;
     const kind = KIND_OF[code] ?? "other";
-    this.#errors.set(kind, (this.#errors.get(kind) ?? 0) + 1);
+    const { errors } = this.#countsOf(rule);
+    errors.set(kind, (errors.get(kind) ?? 0) + 1);
   }
 
   streamOverBudget(): void {
@@ -188,12 +190,14 @@ export class RequestMetrics {
     };
     yield {
       name: "culvert_stream_bytes_total",
-      help: "Bytes of bodies and streams, without heads, by kind of stream and direction",
+      help: "Bytes of bodies and streams, without heads, by the number of the rule, kind of stream and direction",
       type: "counter",
-      samples: Object.entries(this.bytes).flatMap(([kind, { toOrigin, toVisitor }]) => [
-        { labels: { kind, direction: "to_origin" }, value: toOrigin },
-        { labels: { kind, direction: "to_visitor" }, value: toVisitor },
-      ]),
+      samples: [
+        ...this.#eachRule(({ bytes }, rule) =>
+          Object.entries(bytes).flatMap(([kind, tally]) => byteSamples(rule, kind, tally)),
+        ),
+        ...byteSamples("none", "tcp", this.bytes.tcp),
+      ],
     };
     yield {
       name: "culvert_streams_open",
@@ -206,9 +210,11 @@ export class RequestMetrics {
     };
     yield {
       name: "culvert_origin_errors_total",
-      help: "Requests that a service did not answer, by what went wrong",
+      help: "Requests that a service did not answer, by the number of the rule and what went wrong",
       type: "counter",
-      samples: [...this.#errors].map(([kind, value]) => ({ labels: { kind }, value })),
+      samples: this.#eachRule(({ errors }, rule) =>
+        [...errors].map(([kind, value]) => ({ labels: { rule, kind }, value })),
+      ),
     };
     yield counter(
       "culvert_requests_aborted_total",
@@ -234,7 +240,12 @@ export class RequestMetrics {
     const index = rule === undefined ? NO_RULE : Math.min(rule, MAX_SHOWN_RULES) + 1;
     let counts = this.#rules[index];
     if (counts === undefined) {
-      counts = { classes: CLASSES.map(() => 0), latency: new Histogram(LATENCY_BOUNDS) };
+      counts = {
+        classes: CLASSES.map(() => 0),
+        bytes: { http: { toOrigin: 0, toVisitor: 0 }, websocket: { toOrigin: 0, toVisitor: 0 } },
+        errors: new Map(ERROR_KINDS.map((kind) => [kind, 0])),
+        latency: new Histogram(LATENCY_BOUNDS),
+      };
       this.#rules[index] = counts;
     }
     return counts;
@@ -243,6 +254,13 @@ export class RequestMetrics {
 
 /** Where requests are counted that no rule took. */
 const NO_RULE = 0;
+
+function byteSamples(rule: string, kind: string, { toOrigin, toVisitor }: ByteTally): readonly Sample[] {
+  return [
+    { labels: { rule, kind, direction: "to_origin" }, value: toOrigin },
+    { labels: { rule, kind, direction: "to_visitor" }, value: toVisitor },
+  ];
+}
 
 function exemplarOf(request: EndedRequest, value: number, atSeconds: number): Exemplar | undefined {
   const ray = headerValue(request.request.headers, "cf-ray");

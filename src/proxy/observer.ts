@@ -34,9 +34,10 @@ export interface ByteTally {
 export interface ProxyObserver {
   requestStarted(kind: RequestKind): void;
   requestEnded(request: EndedRequest): void;
-  /** The service failed it. */
-  requestFailed(code: ErrorCode): void;
+  /** The service of this rule failed it. */
+  requestFailed(code: ErrorCode, rule: number): void;
   /** A stream was failed because nobody read what came on it. */
   streamOverBudget(): void;
-  readonly bytes: { readonly [Kind in RequestKind]: ByteTally };
+  /** Where bytes of a request that this rule took are counted; asked for once a request. */
+  tallyOf(kind: RequestKind, rule: number): ByteTally;
 }

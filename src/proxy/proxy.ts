@@ -9,7 +9,7 @@ import type { IncomingStream, StreamRequest } from "../transport/port.ts";
 import { stripHopByHop } from "../wire/h1/hop-by-hop.ts";
 import { headerValue, type RawHeaders } from "../wire/headers.ts";
 import type { AccessCheck } from "./access-check.ts";
-import type { EndedRequest, ProxyObserver, RequestKind } from "./observer.ts";
+import type { ByteTally, EndedRequest, ProxyObserver, RequestKind } from "./observer.ts";
 import { originRequestHeaders, type RequestHeaderPolicy } from "./request-headers.ts";
 import { logAnswer, logRequest } from "./request-log.ts";
 import type { RequestTrace, RequestTracing } from "./tracing.ts";
@@ -99,6 +99,7 @@ class Exchange implements OriginEvents {
   readonly #clock: Clock;
   readonly #kind: RequestKind;
   readonly #startedAtMs: number;
+  readonly #tally: ByteTally;
   readonly #trace: RequestTrace | undefined;
   #origin: OriginExchange | undefined;
   #status: number | undefined;
@@ -119,6 +120,7 @@ class Exchange implements OriginEvents {
     this.#clock = deps.clock;
     this.#kind = kindOf(stream.request);
     this.#startedAtMs = deps.clock.nowMs();
+    this.#tally = deps.observer.tallyOf(this.#kind, route.ruleIndex);
   }
 
   start(): void {
@@ -159,7 +161,6 @@ class Exchange implements OriginEvents {
     this.#over = true;
     const spans = this.#answered(101, headers);
     this.#stream.respond({ status: 101, headers, source: "origin", spans });
-    const tally = this.#observer.bytes.websocket;
     pipe(
       this.#stream,
       channel,
@@ -171,15 +172,15 @@ class Exchange implements OriginEvents {
         this.#ended("served", 101);
       },
       (forward, backward) => {
-        tally.toOrigin += forward;
-        tally.toVisitor += backward;
+        this.#tally.toOrigin += forward;
+        this.#tally.toVisitor += backward;
       },
     );
   }
 
   onData(chunk: Uint8Array): void {
     this.#bytesToVisitor += chunk.length;
-    this.#observer.bytes[this.#kind].toVisitor += chunk.length;
+    this.#tally.toVisitor += chunk.length;
     if (!this.#stream.write(chunk)) this.#origin?.pause();
   }
 
@@ -196,7 +197,7 @@ class Exchange implements OriginEvents {
     if (this.#over) return;
     this.#failed = true;
     this.#trace?.originEnded(error.code);
-    this.#observer.requestFailed(error.code);
+    this.#observer.requestFailed(error.code, this.#route.ruleIndex);
     this.#log.error(
       `Unable to reach the origin service. The service may be down or it may not be responding to traffic from culvert: ${error.message}`,
       { ...this.#names(), code: error.code },
@@ -213,7 +214,7 @@ class Exchange implements OriginEvents {
   /** Bytes of the body on their way to the service. */
   carried(bytes: number): void {
     this.#bytesToOrigin += bytes;
-    this.#observer.bytes[this.#kind].toOrigin += bytes;
+    this.#tally.toOrigin += bytes;
   }
 
   pauseVisitor(): void {

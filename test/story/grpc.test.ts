@@ -66,7 +66,7 @@ async function tunnel(open: () => Promise<Sessions>): Promise<Tunnel> {
         requestEnded: () => {},
         requestFailed: () => {},
         streamOverBudget: () => {},
-        bytes: { http: { toOrigin: 0, toVisitor: 0 }, websocket: { toOrigin: 0, toVisitor: 0 } },
+        tallyOf: () => ({ toOrigin: 0, toVisitor: 0 }),
       },
     }),
   );

@@ -99,7 +99,7 @@ describe("requests", () => {
     ]);
   });
 
-  test("that a service failed are counted by what went wrong", () => {
+  test("that a service failed are counted by rule and what went wrong", () => {
     const metrics = new RequestMetrics(() => 0);
     const codes = [
       "origin.dial",
@@ -110,13 +110,32 @@ describe("requests", () => {
       "origin.truncated",
     ] as const;
     for (const code of [...codes, "origin.malformed", "origin.busy", "origin.forbidden"] as const)
-      metrics.requestFailed(code);
-    expect(linesOf(metrics.families(), "culvert_origin_errors_total")).toEqual(
+      metrics.requestFailed(code, 1);
+    metrics.requestFailed("origin.dial", MAX_SHOWN_RULES + 5);
+    const lines = linesOf(metrics.families(), "culvert_origin_errors_total");
+    expect(lines.filter((line) => line.includes('rule="other"') && line.endsWith(" 1"))).toEqual([
+      'culvert_origin_errors_total{rule="other",kind="dial"} 1',
+    ]);
+    expect(lines.filter((line) => line.includes('rule="1"'))).toEqual(
       ["dial 1", "tls 1", "timeout 2", "reset 2", "malformed 1", "busy 1", "other 1"].map((entry) => {
         const [kind, count] = entry.split(" ");
-        return `culvert_origin_errors_total{kind="${kind}"} ${count}`;
+        return `culvert_origin_errors_total{rule="1",kind="${kind}"} ${count}`;
       }),
     );
+  });
+
+  test("carry bytes that are counted by rule, while they run", () => {
+    const metrics = new RequestMetrics(() => 0);
+    metrics.tallyOf("http", 0).toVisitor += 5;
+    metrics.tallyOf("websocket", 2).toOrigin += 7;
+    metrics.tallyOf("http", 0).toVisitor += 1;
+    metrics.bytes.tcp.toOrigin += 9;
+    const lines = linesOf(metrics.families(), "culvert_stream_bytes_total");
+    expect(lines.filter((line) => !line.endsWith(" 0"))).toEqual([
+      'culvert_stream_bytes_total{rule="0",kind="http",direction="to_visitor"} 6',
+      'culvert_stream_bytes_total{rule="2",kind="websocket",direction="to_origin"} 7',
+      'culvert_stream_bytes_total{rule="none",kind="tcp",direction="to_origin"} 9',
+    ]);
   });
 
   test("a bucket keeps its exemplar for ten seconds, and takes no ray id that is none", () => {

@@ -30,7 +30,7 @@ test("a stream that its transport failed over its budget is counted and told at 
       streamOverBudget: () => {
         overBudget += 1;
       },
-      bytes: { http: { toOrigin: 0, toVisitor: 0 }, websocket: { toOrigin: 0, toVisitor: 0 } },
+      tallyOf: () => ({ toOrigin: 0, toVisitor: 0 }),
     },
   });
   for (const code of ["stream.limit", "stream.reset"] as const) {
