@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { unzipSync } from "fflate";
 import { parseToken } from "../../src/wire/token.ts";
 import { builtBinary } from "../support/binary.ts";
 import { BootedMachine, bootedMachineMissing } from "../support/booted-machine.ts";
@@ -367,6 +368,22 @@ interface Status {
         stderr: "",
       });
       await served("202", "two.example.com");
+      await served("200");
+      // Whoever looks for what is wrong sees it beside the other one: what systemd says of it, and its journal.
+      const serviceSeen = async () => {
+        const { checks } = JSON.parse((await culvert("doctor", "--json")).stdout) as {
+          readonly checks: readonly { readonly id: string; readonly summary: string }[];
+        };
+        return checks.find(({ id }) => id === "service")?.summary;
+      };
+      expect(await serviceSeen()).toContain("culvert@two.service is active");
+      await machine.ask("systemctl", "stop", "culvert.service");
+      await machine.ask("sh", "-c", `cd /root && ${PROGRAM} tunnel diag --no-diag-runtime --no-diag-network`);
+      await machine.ask("systemctl", "start", "culvert.service");
+      const [zip = ""] = readdirSync(join(machine.root, "root")).filter((name) => name.endsWith(".zip"));
+      const { "culvert_logs.txt": log } = unzipSync(readFileSync(join(machine.root, "root", zip)));
+      expect(new TextDecoder().decode(log)).toContain("Started culvert@two.service");
+      await machine.ask("rm", `/root/${zip}`);
       await served("200");
       const gone = await culvert("service", "uninstall", "--name", "two", "--purge");
       expect(gone).toEqual({ code: 0, stdout: "culvert@two.service is removed\n", stderr: "" });
