@@ -1,11 +1,9 @@
-import { statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import {
-  addTunnel,
-  type Child,
-  cpuSeconds,
   firstLine,
   freePort,
+  HOST,
   median,
   type Plan,
   type Protocol,
@@ -15,144 +13,162 @@ import {
   startEdge,
   stop,
 } from "./bench-processes.ts";
+import { buildSwitchable, MODE_SIGNAL, MODES, type Mode } from "./bench-switchable.ts";
 import type { Effort } from "./bench-throughput.ts";
-import { buildUncounted } from "./bench-uncounted.ts";
 
 const CONCURRENCY = 32;
-/** How often metrics are read, in ms: fifteen times as often as Prometheus does by default. */
-const SCRAPE_MS = 1_000;
-/** Turns of a set for each second that was asked for; a turn takes a second. */
-const TURNS = 5;
-const WARM_UP_SECONDS = 4;
-/** Least bytes of log for a request, which shows that each had its line. */
+/** Short, so that turns beside each other find the machine in the same state. */
+const TURN_SECONDS = 0.4;
+/** Turns of each kind in a set for each second that was asked for. */
+const TURNS = 20;
+/** Turns of which one reads metrics: every four seconds of load, when Prometheus reads every 15 to 60. */
+const TURNS_A_READ = 10;
+const WARM_UP_SECONDS = 3;
+/** After a turn, and part of it: lines are written up to a tenth of a second later. */
+const REST_MS = 150;
+/** For a signal to arrive. */
+const SWITCH_MS = 20;
+/** A line about a request has no fewer bytes. */
 const LEAST_LINE_BYTES = 100;
 /** What being watched may cost. */
 const REQUIRED_RATIO = 1.05;
 
 interface Kind {
   readonly name: string;
-  /** Without what counts requests. */
-  readonly uncounted?: boolean;
+  readonly mode: Mode;
   readonly read?: boolean;
-  readonly log?: boolean;
 }
 
-const BASE: Kind = { name: "nothing counted", uncounted: true };
-/** Another process of the same: how far apart equals are in this run. */
-const CONTROL: Kind = { name: "nothing counted, once more", uncounted: true };
-const WATCHED: Kind = { name: "metrics read, a line a request", read: true, log: true };
-const KINDS: readonly Kind[] = [
-  BASE,
-  CONTROL,
-  { name: "counted, metrics not read" },
-  { name: "metrics read each second", read: true },
-  WATCHED,
-];
-
-interface Contender {
-  readonly kind: Kind;
-  readonly host: string;
-  readonly connector: Child;
-  readonly metricsPort: number;
-  requests: number;
-  cpuSeconds: number;
-}
+const BASE: Kind = { name: "nothing counted", mode: "nothing" };
+/** The same again: how far apart equals are in this run. */
+const CONTROL: Kind = { name: "nothing counted, once more", mode: "nothing" };
+const WATCHED: Kind = { name: "metrics read, a line a request", mode: "logged", read: true };
+const KINDS: readonly Kind[] = [BASE, { name: "counted", mode: "counted" }, CONTROL, WATCHED];
 
 interface LoadResult {
   readonly requests: number;
   readonly failures: number;
 }
 
-type Load = (command: string) => Promise<LoadResult>;
+/** µs of CPU of a request, for each kind. */
+type Turn = ReadonlyMap<Kind, number>;
 
 /**
- * CPU of a request in connectors that differ in who watches them, in turns of a second with all of them running, so that what
- * the machine does besides hits them alike; in sets of new processes, since two of the same differ as well.
+ * CPU of a request in one connector that counts and logs requests in some seconds and not in others: what the machine does
+ * besides hits all kinds alike, and so does what a process happens to be like. New processes make further sets.
  */
 export async function measureOverhead(plan: Plan, effort: Effort): Promise<Record<string, unknown>> {
   const { processes, culvert } = plan;
-  progress("building a connector that counts nothing");
-  const uncounted = buildUncounted(processes.dir);
+  progress("building a connector that can be switched");
+  const program = buildSwitchable(processes.dir);
   const originPort = Number(await firstLine(processes.start([process.execPath, "scripts/bench-origin.ts"])));
-  const load: Load = startCommanded<LoadResult>(processes, "scripts/bench-load.ts");
+  const load = startCommanded<LoadResult>(processes, "scripts/bench-load.ts");
   const edge = await startEdge(processes, culvert, plan.tunnelIp);
-  const tunnels = KINDS.map((kind, index) => {
-    const host = `${index}.bench.example.test`;
-    return { kind, host, tunnel: addTunnel(processes, culvert, edge, `kind-${index}`, host) };
-  });
 
-  const measureSet = async (protocol: Protocol, set: number): Promise<readonly number[]> => {
-    const all: Contender[] = [];
-    for (const { kind, host, tunnel } of tunnels) {
-      const metricsPort = freePort();
-      const logPath = join(processes.dir, `${host}.log`);
-      const program = kind.uncounted === true ? uncounted : culvert;
-      const connector = await startConnector(processes, program, protocol, tunnel, originPort, {
-        ...{ metricsPort, logPath, flags: kind.log === true ? ["--log-requests"] : [] },
-      });
-      all.push({ kind, host, connector, metricsPort, requests: 0, cpuSeconds: 0 });
-      const { requests } = await load(`requests ${edge.publicPort} ${host} ${CONCURRENCY} ${WARM_UP_SECONDS}`);
-      const logged = statSync(logPath).size > requests * LEAST_LINE_BYTES;
-      if (logged !== (kind.log === true)) throw new Error(`${kind.name}: requests are ${logged ? "" : "not "}logged`);
-    }
-    for (let turn = 0; turn < effort.seconds * TURNS; turn += 1) {
-      progress(`${protocol}, set ${set + 1} of ${effort.rounds}, turn ${turn + 1} of ${effort.seconds * TURNS}`);
-      // Another one goes first each time.
-      const first = turn % all.length;
-      for (const one of [...all.slice(first), ...all.slice(0, first)]) {
-        await take(one, () => load(`requests ${edge.publicPort} ${one.host} ${CONCURRENCY} 1`));
+  const measureSet = async (protocol: Protocol, label: string): Promise<readonly Turn[]> => {
+    const metricsPort = freePort();
+    const logPath = join(processes.dir, `${protocol}.log`);
+    const options = { metricsPort, logPath, flags: ["--log-requests"] };
+    const connector = await startConnector(processes, program, protocol, edge, originPort, options);
+    let mode = 0;
+    let counted = 0;
+    const switchTo = async (next: Mode): Promise<void> => {
+      for (; MODES[mode] !== next; mode = (mode + 1) % MODES.length) {
+        connector.kill(MODE_SIGNAL);
+        // Two of the same signal at once arrive as one.
+        await Bun.sleep(SWITCH_MS);
       }
+    };
+    const take = async ({ mode: wanted }: Kind, read: boolean, seconds: number): Promise<number> => {
+      await switchTo(wanted);
+      const logged = statSync(logPath).size;
+      const before = threadNanos(connector.pid);
+      const [{ requests, failures }] = await Promise.all([
+        load(`requests ${edge.publicPort} ${HOST} ${CONCURRENCY} ${seconds}`),
+        read ? Bun.sleep(TURN_SECONDS * 500).then(() => requestsCounted(metricsPort)) : undefined,
+      ]);
+      await Bun.sleep(REST_MS);
+      const nanos = nanosSince(before, threadNanos(connector.pid));
+      if (failures !== 0) throw new Error(`${failures} requests failed`);
+      if (wanted !== "nothing") counted += requests;
+      const lines = (statSync(logPath).size - logged) / LEAST_LINE_BYTES;
+      if (wanted === "logged" ? lines < requests * 0.9 : lines > requests * 0.1)
+        throw new Error(`Logged while ${wanted}`);
+      return nanos / 1e3 / requests;
+    };
+
+    for (const kind of KINDS) await take(kind, true, WARM_UP_SECONDS);
+    const turns: Turn[] = [];
+    const count = effort.seconds * TURNS;
+    for (let turn = 0; turn < count; turn += 1) {
+      progress(`${protocol}, ${label}, turn ${turn + 1} of ${count}`);
+      const micros = new Map<Kind, number>();
+      // Another one goes first each time.
+      const first = turn % KINDS.length;
+      for (const kind of [...KINDS.slice(first), ...KINDS.slice(0, first)]) {
+        micros.set(kind, await take(kind, kind.read === true && turn % TURNS_A_READ === 0, TURN_SECONDS));
+      }
+      turns.push(micros);
     }
-    for (const { connector } of all) await stop(connector);
-    return all.map((one) => (one.cpuSeconds * 1e6) / one.requests);
+    const shown = await requestsCounted(metricsPort);
+    if (shown !== counted) throw new Error(`${shown} requests were counted instead of ${counted}`);
+    await stop(connector);
+    return turns;
   };
 
   const results: Record<string, unknown> = {};
   for (const protocol of plan.protocols) {
-    const sets: (readonly number[])[] = [];
-    for (let set = 0; set < effort.rounds; set += 1) sets.push(await measureSet(protocol, set));
-    results[protocol] = report(protocol, sets, effort.seconds * TURNS);
+    const sets: (readonly Turn[])[] = [];
+    for (let set = 1; set <= effort.rounds; set += 1) {
+      sets.push(await measureSet(protocol, `set ${set} of ${effort.rounds}`));
+    }
+    results[protocol] = report(protocol, sets);
   }
   return results;
 }
 
-/** One turn. Metrics are read in the middle of it, by somebody who keeps no connection. */
-async function take(one: Contender, run: () => Promise<LoadResult>): Promise<void> {
-  const read = async (): Promise<void> => {
-    await Bun.sleep(SCRAPE_MS / 2);
-    const answer = await fetch(`http://127.0.0.1:${one.metricsPort}/metrics`, { keepalive: false });
-    if (!(await answer.text()).includes("culvert_requests_total")) throw new Error("There are no metrics");
-  };
-  const before = cpuSeconds(one.connector.pid);
-  const [{ requests, failures }] = await Promise.all([run(), one.kind.read === true ? read() : undefined]);
-  one.cpuSeconds += cpuSeconds(one.connector.pid) - before;
-  one.requests += requests;
-  if (failures !== 0) throw new Error(`${failures} requests failed`);
+async function requestsCounted(port: number): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`, { keepalive: false })).text();
+  return Number(/^cloudflared_tunnel_total_requests (\d+)$/m.exec(text)?.[1]);
 }
 
-/** `sets`: µs of a request for each kind. */
-function report(protocol: Protocol, sets: readonly (readonly number[])[], turns: number): Record<string, unknown> {
+/** CPU time of each thread in ns: /proc/PID/stat has hundredths of a second, too coarse for a turn. */
+function threadNanos(pid: number): ReadonlyMap<string, number> {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return new Map(
+    threads.map((tid) => [tid, Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "utf8").split(" ")[0])]),
+  );
+}
+
+/** Of threads that ended meanwhile nothing is known: those of the runtime end when they had nothing to do. */
+function nanosSince(before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): number {
+  let sum = 0;
+  for (const [tid, nanos] of after) sum += nanos - (before.get(tid) ?? 0);
+  return sum;
+}
+
+function report(protocol: Protocol, sets: readonly (readonly Turn[])[]): Record<string, unknown> {
   const percent = (ratio: number): string => `${((ratio - 1) * 100).toFixed(1)} %`.padStart(7);
   console.log(
     `\nCPU of the connector for a request over ${protocol}, and how much more that is than with nothing counted:\n` +
-      `medians of ${sets.length} sets of new processes, lowest and highest; ${turns} turns of a second for each in a set`,
+      `medians of ${sets[0]?.length} turns, and of ${sets.length} processes; their lowest and highest`,
   );
-  const base = KINDS.indexOf(BASE);
-  const control = KINDS.indexOf(CONTROL);
-  const rows = KINDS.map((kind, index) => {
-    // Both that count nothing are the base of what is beside them, and the first one that of the second.
-    const ratios = sets.map((set) => {
-      const zero = set[base] ?? Number.NaN;
-      const other = index === base || index === control ? zero : (zero + (set[control] ?? Number.NaN)) / 2;
-      return (set[index] ?? Number.NaN) / other;
-    });
-    const ratio = median(ratios) ?? Number.NaN;
-    const cpuMicros = median(sets.map((set) => set[index])) ?? Number.NaN;
-    const [lowest, highest] = [Math.min(...ratios), Math.max(...ratios)];
+  const rows = KINDS.map((kind) => {
+    const ofSets = sets.map((turns) => median(turns.map((turn) => ratioOf(turn, kind))) ?? Number.NaN);
+    const ratio = median(ofSets) ?? Number.NaN;
+    const cpuMicros = median(sets.flatMap((turns) => turns.map((turn) => turn.get(kind)))) ?? Number.NaN;
+    const [lowest, highest] = [Math.min(...ofSets), Math.max(...ofSets)];
+    const range = `(${percent(lowest)} to ${percent(highest)})`;
     const verdict = kind !== WATCHED ? "" : ratio < REQUIRED_RATIO ? "  ok: under 5 %" : "  NOT under 5 %";
-    const figures = `${cpuMicros.toFixed(1).padStart(6)} µs ${percent(ratio)} (${percent(lowest)} to ${percent(highest)})`;
-    console.log(`  ${kind.name.padEnd(32)}${figures}${verdict}`);
+    console.log(`  ${kind.name.padEnd(32)}${cpuMicros.toFixed(1).padStart(6)} µs ${percent(ratio)} ${range}${verdict}`);
     return [kind.name, { cpuMicros, ratio, lowest, highest }] as const;
   });
   return Object.fromEntries(rows);
+}
+
+/** Turns that stand beside each other are compared, so that a busy minute counts for all of them. */
+function ratioOf(turn: Turn, kind: Kind): number {
+  const of = (one: Kind): number => turn.get(one) ?? Number.NaN;
+  const base = kind === BASE || kind === CONTROL ? of(BASE) : (of(BASE) + of(CONTROL)) / 2;
+  return of(kind) / base;
 }

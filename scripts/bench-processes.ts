@@ -58,21 +58,6 @@ export async function startEdge(processes: Processes, culvert: string, tunnelIp:
   return { ...edge, caFile: join(state, "ca.pem"), token: added.stdout.toString().trim() };
 }
 
-/** Adds another tunnel, for one hostname; gives the edge as its connector sees it. */
-export function addTunnel(
-  processes: Processes,
-  culvert: string,
-  edge: EdgeUnderTest,
-  name: string,
-  host: string,
-): EdgeUnderTest {
-  const state = join(processes.dir, "edge");
-  const added = Bun.spawnSync([culvert, "edge", "tunnel", "add", name, host, "--state-dir", state], {
-    stderr: "ignore",
-  });
-  return { ...edge, token: added.stdout.toString().trim() };
-}
-
 /** Starts the same edge again, on the same ports, after its process is gone. */
 export async function startEdgeAgain(processes: Processes, culvert: string, edge: EdgeUnderTest): Promise<Child> {
   const state = join(processes.dir, "edge");

@@ -117,7 +117,11 @@ function renderConsole({ level, wallMs, message, fields }: LogRecord): string {
 
 /** A line of the console without its fields. */
 export function consoleHead(level: LogLevel, wallMs: number, message: string): string {
-  return `${timestamp(wallMs)} ${CONSOLE_NAMES[level]} ${oneLine(message)}`;
+  const time = timestamp(wallMs);
+  if (time !== lastHead.timestamp || level !== lastHead.level || message !== lastHead.message) {
+    lastHead = { timestamp: time, level, message, text: `${time} ${CONSOLE_NAMES[level]} ${oneLine(message)}` };
+  }
+  return lastHead.text;
 }
 
 function fieldsInOrder(fields: LogFields): string {
@@ -142,6 +146,7 @@ export function renderJson({ level, wallMs, message, fields }: LogRecord): strin
 
 let lastSecond = Number.NaN;
 let lastTimestamp = "";
+let lastHead = { timestamp: "", level: "" as LogLevel | "", message: "", text: "" };
 
 /** Lines of one second have the same. */
 function timestamp(wallMs: number): string {

@@ -53,46 +53,85 @@ export function accessFields(ended: EndedRequest): LogFields {
     ingressRule: ended.rule,
     method: request.method,
     ms: Math.round(ended.durationMs),
-    originService: ended.service === undefined ? undefined : shownService(ended.service).shown,
+    originService: ended.service === undefined ? undefined : scrub(ended.service),
     outcome: ended.outcome,
     path: bounded(shownPath(request.path)),
     status: ended.status,
   };
 }
 
-/** The same as the console shows them, in one piece: what every request pays for is worth saying twice. */
+/**
+ * The same as the console shows them, in one piece: what every request pays for is worth saying twice. Parts that most lines
+ * share are kept from one to the next.
+ */
 export function accessText(ended: EndedRequest): string {
-  const { request, answeredAfterMs, rule, service, status, outcome } = ended;
-  const ray = fieldOf(request, "cf-ray");
-  const client = fieldOf(request, "cf-connecting-ip");
-  const who = `${ray === undefined ? "" : ` cfRay=${fieldText(ray)}`}${client === undefined ? "" : ` client=${fieldText(client)}`}`;
+  const { request, answeredAfterMs, outcome, status } = ended;
+  const { headers } = request;
+  let ray: string | undefined;
+  let client: string | undefined;
+  for (let i = headers.length - 2; i >= 0; i -= 2) {
+    const name = headers[i];
+    if (name === RAY) ray = headers[i + 1];
+    else if (name === CLIENT) client = headers[i + 1];
+  }
+  ray ??= headerValue(headers, RAY);
+  client ??= headerValue(headers, CLIENT);
+  const shownRay = ray === undefined ? "" : ` cfRay=${fieldText(ray)}`;
   const first = answeredAfterMs === undefined ? "" : ` firstByteMs=${Math.round(answeredAfterMs)}`;
-  const toRule = rule === undefined ? "" : ` ingressRule=${rule}`;
-  const toService = service === undefined ? "" : ` originService=${shownService(service).text}`;
+  const { before, after } = shared(ended);
   const answer = status === undefined ? "" : ` status=${status}`;
-  return `bytesIn=${ended.bytesToOrigin} bytesOut=${ended.bytesToVisitor}${who} event=${HTTP_EVENT}${first} host=${fieldText(
-    bounded(request.authority),
-  )}${toRule} method=${fieldText(request.method)} ms=${Math.round(ended.durationMs)}${toService} outcome=${outcome} path=${fieldText(
-    bounded(shownPath(request.path)),
-  )}${answer}`;
+  return `bytesIn=${ended.bytesToOrigin} bytesOut=${ended.bytesToVisitor}${shownRay}${clientPart(client)}${first}${before}${Math.round(ended.durationMs)}${after}${outcome} path=${fieldText(bounded(shownPath(request.path)))}${answer}`;
 }
 
+const RAY = "cf-ray";
+const CLIENT = "cf-connecting-ip";
+
 /** Edges write these names in lower case, as the first field of that name; any other spelling is looked for as well. */
-function fieldOf({ headers }: StreamRequest, name: "cf-ray" | "cf-connecting-ip"): string | undefined {
+function fieldOf({ headers }: StreamRequest, name: typeof RAY | typeof CLIENT): string | undefined {
   for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1];
   return headerValue(headers, name);
 }
 
 const scrub = createScrubber([]);
-/** Most lines are about the service of the line before. */
-let last = { service: "", shown: "", text: "" };
 
-function shownService(service: string): { readonly shown: string; readonly text: string } {
-  if (service !== last.service) {
-    const shown = scrub(service);
-    last = { service, shown, text: fieldText(shown) };
+/** What stands around the time that a request took. */
+interface Shared {
+  readonly authority: string;
+  readonly method: string;
+  readonly rule: number | undefined;
+  readonly service: string | undefined;
+  readonly before: string;
+  readonly after: string;
+}
+
+let lastShared: Shared | undefined;
+
+/** Most requests are for the host and the service of the one before. */
+function shared({ request: { authority, method }, rule, service }: EndedRequest): Shared {
+  const last = lastShared;
+  if (
+    last !== undefined &&
+    authority === last.authority &&
+    method === last.method &&
+    rule === last.rule &&
+    service === last.service
+  ) {
+    return last;
   }
-  return last;
+  const toRule = rule === undefined ? "" : ` ingressRule=${rule}`;
+  const toService = service === undefined ? "" : ` originService=${fieldText(scrub(service))}`;
+  const before = ` host=${fieldText(bounded(authority))}${toRule} method=${fieldText(method)} ms=`;
+  lastShared = { authority, method, rule, service, before, after: `${toService} outcome=` };
+  return lastShared;
+}
+
+const NO_CLIENT = ` event=${HTTP_EVENT}`;
+let lastClient = { client: "", text: ` client=""${NO_CLIENT}` };
+
+function clientPart(client: string | undefined): string {
+  if (client === undefined) return NO_CLIENT;
+  if (client !== lastClient.client) lastClient = { client, text: ` client=${fieldText(client)}${NO_CLIENT}` };
+  return lastClient.text;
 }
 
 function shownPath(path: string): string {

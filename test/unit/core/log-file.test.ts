@@ -75,17 +75,22 @@ test("a place that cannot be written is said at once", async () => {
   expect(LogFile.open({ kind: "file", path }, systemClock)).rejects.toThrow(/Cannot write the log file ".*": ENOENT/);
 });
 
-test("lines go out together a moment later, and a warning takes them along at once", async () => {
+test("lines of one turn go out together, those of the moment after that as well, and a warning takes them along at once", async () => {
   const written: string[] = [];
   const batch = batchLines((text) => void written.push(text));
   batch.write("a", "info");
   batch.write("b", "debug");
   expect(written).toEqual([]);
-  await pollUntil(() => written.length === 1, { what: "the moment is over" });
+  await pollUntil(() => written.length === 1, { what: "the end of the turn" });
   batch.write("c", "info");
-  batch.write("d", "warn");
-  expect(written).toEqual(["a\nb", "c\nd"]);
+  await new Promise((resolve) => setImmediate(resolve));
+  batch.write("d", "info");
+  expect(written).toEqual(["a\nb"]);
+  await pollUntil(() => written.length === 2, { what: "the moment is over" });
   batch.write("e", "info");
+  batch.write("f", "warn");
+  expect(written).toEqual(["a\nb", "c\nd", "e\nf"]);
+  batch.write("g", "info");
   batch.flush();
-  expect(written.at(-1)).toBe("e");
+  expect(written.at(-1)).toBe("g");
 });

@@ -42,6 +42,14 @@ const cases: readonly (readonly [name: string, ended: EndedRequest])[] = [
     "fields in another spelling",
     { ...ENDED, request: { ...REQUEST, headers: ["CF-Ray", "a b", "Cf-Connecting-Ip", "c=d"] } },
   ],
+  [
+    "fields twice",
+    {
+      ...ENDED,
+      request: { ...REQUEST, headers: ["cf-ray", "a", "cf-ray", "b", "CF-Connecting-IP", "c", "cf-connecting-ip", ""] },
+    },
+  ],
+  ["another service for the same host", { ...ENDED, service: "http://localhost:8081", rule: 3 }],
   ["no fields", { ...ENDED, request: { ...REQUEST, headers: [] } }],
   ["a service with a password", { ...ENDED, service: "http://user:password@host:80" }],
   ["an endless path", { ...ENDED, request: { ...REQUEST, path: `/${"x".repeat(5_000)}` } }],
