@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   firstLine,
@@ -12,8 +12,9 @@ import {
   startConnector,
   startEdge,
   stop,
+  until,
 } from "./bench-processes.ts";
-import { buildSwitchable, MODE_SIGNAL, MODES, type Mode } from "./bench-switchable.ts";
+import { buildSwitchable, MODE_SIGNALS, MODES, type Mode } from "./bench-switchable.ts";
 import type { Effort } from "./bench-throughput.ts";
 
 const CONCURRENCY = 32;
@@ -26,10 +27,6 @@ const TURNS_A_READ = 10;
 const WARM_UP_SECONDS = 3;
 /** After a turn, and part of it: lines are written up to a tenth of a second later. */
 const REST_MS = 150;
-/** For a signal to arrive. */
-const SWITCH_MS = 20;
-/** A line about a request has no fewer bytes. */
-const LEAST_LINE_BYTES = 100;
 /** What being watched may cost. */
 const REQUIRED_RATIO = 1.05;
 
@@ -70,18 +67,20 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
     const logPath = join(processes.dir, `${protocol}.log`);
     const options = { metricsPort, logPath, flags: ["--log-requests"] };
     const connector = await startConnector(processes, program, protocol, edge, originPort, options);
-    let mode = 0;
+    let mode: Mode = "nothing";
     let counted = 0;
+    let logged = 0;
     const switchTo = async (next: Mode): Promise<void> => {
-      for (; MODES[mode] !== next; mode = (mode + 1) % MODES.length) {
-        connector.kill(MODE_SIGNAL);
-        // Two of the same signal at once arrive as one.
-        await Bun.sleep(SWITCH_MS);
-      }
+      if (next === mode) return;
+      connector.kill(MODE_SIGNALS[MODES.indexOf(next)]);
+      mode = next;
+      await until(`the mode ${next}`, async () => {
+        const log = Bun.file(logPath);
+        return (await log.slice(Math.max(0, log.size - 100)).text()).endsWith(`mode ${next}\n`);
+      });
     };
     const take = async ({ mode: wanted }: Kind, read: boolean, seconds: number): Promise<number> => {
       await switchTo(wanted);
-      const logged = statSync(logPath).size;
       const before = threadNanos(connector.pid);
       const [{ requests, failures }] = await Promise.all([
         load(`requests ${edge.publicPort} ${HOST} ${CONCURRENCY} ${seconds}`),
@@ -91,9 +90,7 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
       const nanos = nanosSince(before, threadNanos(connector.pid));
       if (failures !== 0) throw new Error(`${failures} requests failed`);
       if (wanted !== "nothing") counted += requests;
-      const lines = (statSync(logPath).size - logged) / LEAST_LINE_BYTES;
-      if (wanted === "logged" ? lines < requests * 0.9 : lines > requests * 0.1)
-        throw new Error(`Logged while ${wanted}`);
+      if (wanted === "logged") logged += requests;
       return nanos / 1e3 / requests;
     };
 
@@ -113,6 +110,8 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
     const shown = await requestsCounted(metricsPort);
     if (shown !== counted) throw new Error(`${shown} requests were counted instead of ${counted}`);
     await stop(connector);
+    const lines = readFileSync(logPath, "latin1").split(" INF request ").length - 1;
+    if (lines !== logged) throw new Error(`${lines} requests were logged instead of ${logged}`);
     return turns;
   };
 

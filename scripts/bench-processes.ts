@@ -171,7 +171,7 @@ function drain(child: Child): void {
   void child.stdout.pipeTo(new WritableStream());
 }
 
-async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
+export async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + DEADLINE_MS;
   while (!(await condition().catch(() => false))) {
     if (performance.now() > giveUpAt) throw new Error(`Waited ${DEADLINE_MS / 1000} s in vain: ${what}`);

@@ -8,8 +8,8 @@ import { nativeTarget } from "./release/targets.ts";
 /** What a connector does for whoever watches it: nothing; counts requests; counts them and writes a line for each. */
 export const MODES = ["nothing", "counted", "logged"] as const;
 export type Mode = (typeof MODES)[number];
-/** Goes on to the next mode, from the first one on. */
-export const MODE_SIGNAL = "SIGWINCH";
+/** Each of them sets one mode, in their order; the connector then says so in its log, on a line `mode NAME`. */
+export const MODE_SIGNALS = ["SIGWINCH", "SIGURG", "SIGCONT"] as const;
 
 const PROXY = join("src", "proxy", "proxy.ts");
 const CONNECTOR = join("src", "connector", "connector.ts");
@@ -45,8 +45,11 @@ export function buildSwitchable(folder: string): string {
     writeFileSync(join(root, file), parts.join(`if (${MODE} >= ${MODES.indexOf(mode)}) ${line}`));
   }
   const main = join(root, "src", "main.ts");
-  const next = `process.on("${MODE_SIGNAL}", () => { ${MODE} = (${MODE} + 1) % ${MODES.length}; });`;
-  writeFileSync(main, `${MODE} = 0;\n${next}\n${readFileSync(main, "utf8")}`);
+  const switches = MODES.map(
+    (mode, index) =>
+      `process.on("${MODE_SIGNALS[index]}", () => { ${MODE} = ${index}; process.stderr.write("mode ${mode}\\n"); });\n`,
+  );
+  writeFileSync(main, `${MODE} = 0;\n${switches.join("")}${readFileSync(main, "utf8")}`);
   const compiled = compile(target, { version: sourceVersion(), date: "1970-01-01T00:00:00Z", updateKeys: [], root });
   const path = join(folder, "culvert-switchable");
   renameSync(compiled.path, path);
