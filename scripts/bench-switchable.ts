@@ -19,8 +19,8 @@ const SWITCHED: readonly (readonly [file: string, line: string, mode: Mode])[] =
   [PROXY, "deps.observer.requestStarted(kindOf(request));", "counted"],
   [PROXY, "this.#startedAtMs = deps.clock.nowMs();", "counted"],
   [PROXY, "this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;", "counted"],
-  [PROXY, "this.#observer.bytes[this.#kind].toVisitor += chunk.length;", "counted"],
-  [PROXY, "this.#observer.bytes[this.#kind].toOrigin += bytes;", "counted"],
+  [PROXY, "this.#tally.toVisitor += chunk.length;", "counted"],
+  [PROXY, "this.#tally.toOrigin += bytes;", "counted"],
   [PROXY, "this.#observer.requestEnded({", "counted"],
   [CONNECTOR, "log(request);", "logged"],
 ];
