@@ -44,6 +44,10 @@ const cases: readonly (readonly [name: string, ended: EndedRequest])[] = [
   ],
   ["no fields", { ...ENDED, request: { ...REQUEST, headers: [] } }],
   ["a service with a password", { ...ENDED, service: "http://user:password@host:80" }],
+  [
+    "a path that steers a terminal",
+    { ...ENDED, request: { ...REQUEST, path: "/\u00c2\u009b31m", authority: "a\u009b" } },
+  ],
   ["an endless path", { ...ENDED, request: { ...REQUEST, path: `/${"x".repeat(5_000)}` } }],
 ];
 
