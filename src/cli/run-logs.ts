@@ -23,6 +23,8 @@ export interface RunLogs {
   /** Changes the level of `log`. */
   setLevel(level: LogLevel): void;
   lostLines(): LostLines;
+  /** Writes repetitions that are still gathered, so that what is logged next is behind them. */
+  flush(): void;
   /** Writes what is left. */
   close(): Promise<void>;
 }
@@ -61,6 +63,10 @@ export async function openRunLogs(
   };
   const main = open(() => level);
   const transport = open(() => config.transportLogLevel);
+  const flush = (): void => {
+    main.flush();
+    transport.flush();
+  };
   deps.losses?.onRegained((lines) => main.base.warn(LOST_CONSOLE_LINES, { lines }));
   /** Nothing is folded, and no secret has to be taken out. */
   const writeRequest = (ended: EndedRequest): void => {
@@ -79,9 +85,9 @@ export async function openRunLogs(
       level = next;
     },
     lostLines: () => ({ console: deps.losses?.lines ?? 0, file: file?.dropped }),
+    flush,
     close: async () => {
-      main.flush();
-      transport.flush();
+      flush();
       console.flush();
       await file?.close();
       console.flush();

@@ -54,6 +54,7 @@ export async function run(context: Context, quickHostname?: string): Promise<num
     return await serve(context, config, logs, quickHostname);
   } catch (error) {
     const problems = error instanceof RoutesError ? placeProblems(error.problems, config) : [describe(error)];
+    logs.flush();
     return logFailure(context, log, problems);
   } finally {
     await logs.close();
@@ -88,9 +89,10 @@ async function nameToId(context: Context): Promise<readonly string[] | number> {
 async function serve(
   context: Context,
   config: RunConfig,
-  { log, transportLog, requestLog, live, setLevel: setLogLevel, lostLines }: RunLogs,
+  logs: RunLogs,
   quickTunnelHostname: string | undefined,
 ): Promise<number> {
+  const { log, transportLog, requestLog, live, setLevel: setLogLevel, lostLines } = logs;
   const succession = new TunnelSuccession(context, { clock: systemClock, log });
   const isBridge = succession.part.kind === "bridge";
   const connectorId = newConnectorId();
@@ -178,6 +180,7 @@ async function serve(
   }
   succession.conclude();
   if (end === undefined) return EXIT.ok;
+  logs.flush();
   return logFailure(context, log, [explain(end)]);
 }
 
