@@ -1,11 +1,12 @@
-/** Beyond what every terminal prints: most texts hold none of it, and one look tells. */
-const UNUSUAL = /[^\x20-\x7e]/;
+/** Beyond ASCII and our own `…`: most texts hold none of it, and one look tells. */
+const UNUSUAL = /[^\x20-\x7e\u2026]/;
 /**
  * What steers a terminal or changes how the text around it is read: controls, C1 among them, which are as good as
  * an escape to many terminals; formatting, such as the overrides of writing direction; and separators of lines.
  */
 const STEERING = /[\p{Cc}\p{Cf}\u2028\u2029]/gu;
-const HIGH_BYTE = /[\x7f-\xff]/g;
+const HIGH_BYTE = /[\x7f-\xff]/;
+const HIGH_BYTES = /[\x7f-\xff]/g;
 
 /**
  * The text with what could steer a terminal as `\uXXXX`. Others wrote it: it must not look like two lines, nor like
@@ -17,7 +18,7 @@ export function printable(text: string): string {
 
 /** Target of a request, one char per byte as it came: bytes that are not ASCII the way a browser writes them, `%C3%A9`. */
 export function percentEncoded(target: string): string {
-  return UNUSUAL.test(target) ? target.replace(HIGH_BYTE, (byte) => `%${hex(byte.charCodeAt(0), 2)}`) : target;
+  return HIGH_BYTE.test(target) ? target.replace(HIGH_BYTES, (byte) => `%${hex(byte.charCodeAt(0), 2)}`) : target;
 }
 
 /** Of a character in two code units, both. */
