@@ -8,6 +8,7 @@ import { reportError } from "./cli/failure.ts";
 import { renderHelp } from "./cli/help.ts";
 import { commandName, parseArguments } from "./cli/parse.ts";
 import { versionLine } from "./cli/version.ts";
+import { ConsoleOutput } from "./core/console-output.ts";
 import { BUILD_TARGET } from "./core/version.ts";
 
 /** Exit code of a process that a signal ended, less the signal's number. */
@@ -16,9 +17,8 @@ const SIGNAL_EXIT_BASE = 128;
 const print = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
-const note = (text: string): void => {
-  process.stderr.write(`${text}\n`);
-};
+const standardError = new ConsoleOutput(process.stderr);
+const note = standardError.write;
 
 /** The first signal asks for a good end, the second does not ask. */
 function stopOnSignals(): AbortSignal {
@@ -101,6 +101,7 @@ async function main(argv: readonly string[]): Promise<number> {
         },
         print,
         note,
+        noteLosses: standardError,
         stop: stopOnSignals(),
         onHangup,
         ...(succession === undefined ? {} : { succession }),

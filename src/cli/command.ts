@@ -1,5 +1,6 @@
 import type { Flag } from "../config/flags.ts";
 import type { Host } from "../config/host.ts";
+import type { ConsoleLosses } from "../core/console-output.ts";
 
 /** Exit codes (surface: section 18). */
 export const EXIT = { ok: 0, failed: 1, usage: 255 } as const;
@@ -14,6 +15,8 @@ export interface Context {
   readonly print: (text: string) => void;
   /** Writes one line on standard error: what a person reads. */
   readonly note: (text: string) => void;
+  /** What `note` lost because nobody read it. @default it loses nothing */
+  readonly noteLosses?: ConsoleLosses;
   /** Aborts at the first SIGINT or SIGTERM: end in good order. The second ends the process. */
   readonly stop: AbortSignal;
   /** Tells of each SIGHUP until the function it gives is called; where nobody listens, the signal ends the process. */

@@ -37,7 +37,7 @@ import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
 import { pickAnyTunnel } from "./edge-pick.ts";
 import { type PublicFlags, readPublicFlags } from "./edge-public.ts";
 import { stateDirOf } from "./edge-state.ts";
-import { loggerFor, reportError, reportFailure } from "./failure.ts";
+import { logFailure, loggerFor, reportFailure } from "./failure.ts";
 import { startNotifier } from "./service-notify.ts";
 import { readKeys } from "./update-keys.ts";
 
@@ -93,7 +93,7 @@ export async function run(context: Context): Promise<number> {
   try {
     return await serve(context, options, log);
   } catch (error) {
-    return reportError(context, error);
+    return logFailure(context, log, [describe(error)]);
   }
 }
 
@@ -230,7 +230,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
           managementKey: formatPublicKey(managementKey(state.sealingKey)),
         }),
     },
-    { clock: systemClock, log },
+    { clock: systemClock, log, lostLogLines: () => ({ console: context.noteLosses?.lines ?? 0 }) },
   );
   saveAdvertised(state, advertised(options, edge.tunnelAddress));
   if (edge.inspector !== undefined) stack.defer(tellInspector(edge.inspector, state.dir, log));

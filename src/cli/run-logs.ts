@@ -1,10 +1,12 @@
 import type { RunConfig } from "../config/run-config.ts";
 import { LiveLog } from "../connector/management/live-log.ts";
 import { type Clock, systemRandom } from "../core/clock.ts";
+import { type ConsoleLosses, LOST_CONSOLE_LINES } from "../core/console-output.ts";
 import { consoleHead, createLogger, type Logger, type LogLevel } from "../core/log.ts";
 import { batchLines } from "../core/log-batch.ts";
 import { LogFile } from "../core/log-file.ts";
 import { foldingLogger } from "../core/log-fold.ts";
+import type { LostLines } from "../core/log-losses.ts";
 import { createScrubber, redactingLogger } from "../core/log-redact.ts";
 import { PROXY_VARIABLES, parseProxyUrl } from "../net/proxy-settings.ts";
 import type { EndedRequest } from "../proxy/observer.ts";
@@ -20,6 +22,9 @@ export interface RunLogs {
   readonly live: LiveLog;
   /** Changes the level of `log`. */
   setLevel(level: LogLevel): void;
+  lostLines(): LostLines;
+  /** Writes repetitions that are still gathered, so that what is logged next is behind them. */
+  flush(): void;
   /** Writes what is left. */
   close(): Promise<void>;
 }
@@ -33,24 +38,36 @@ export async function openRunLogs(
     readonly secrets: readonly string[];
     readonly clock: Clock;
     readonly write: (text: string) => void;
+    /** What `write` loses. @default nothing */
+    readonly losses?: ConsoleLosses | undefined;
   },
 ): Promise<RunLogs> {
   const { clock } = deps;
-  const file = config.logFile === undefined ? undefined : await LogFile.open(config.logFile, clock);
   const console = batchLines(deps.write);
   const live = new LiveLog({ random: systemRandom });
-  const scrub = createScrubber([...deps.secrets, ...secretsOf(config, deps.env)]);
   let level = config.logLevel;
+  const format = { format: config.logFormat, wallMs: clock.wallMs, write: console.write };
+  const onLost = (lines: number, error: string): void =>
+    createLogger({ level: () => level, ...format, tap: live }).warn("Lines of the log file were lost", {
+      lines,
+      error,
+    });
+  const file = config.logFile === undefined ? undefined : await LogFile.open(config.logFile, clock, onLost);
+  const scrub = createScrubber([...deps.secrets, ...secretsOf(config, deps.env)]);
   const open = (least: () => LogLevel) => {
     const base = createLogger({
-      ...{ level: least, format: config.logFormat, wallMs: clock.wallMs, tap: live },
-      ...{ write: console.write, also: file?.take },
+      ...{ level: least, ...format, tap: live, also: file?.take },
     });
     const { log, flush } = foldingLogger(base, clock);
     return { base, log: redactingLogger(log, scrub), flush };
   };
   const main = open(() => level);
   const transport = open(() => config.transportLogLevel);
+  const flush = (): void => {
+    main.flush();
+    transport.flush();
+  };
+  deps.losses?.onRegained((lines) => main.base.warn(LOST_CONSOLE_LINES, { lines }));
   /** Nothing is folded, and no secret has to be taken out. */
   const writeRequest = (ended: EndedRequest): void => {
     if (config.logFormat !== "default" || file !== undefined || live.wants("info")) {
@@ -67,11 +84,13 @@ export async function openRunLogs(
     setLevel: (next) => {
       level = next;
     },
+    lostLines: () => ({ console: deps.losses?.lines ?? 0, file: file?.dropped }),
+    flush,
     close: async () => {
-      main.flush();
-      transport.flush();
+      flush();
       console.flush();
       await file?.close();
+      console.flush();
     },
   };
 }

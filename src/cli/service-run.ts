@@ -32,7 +32,7 @@ export async function run(context: Context): Promise<number> {
     service.report("info", `${layout.id} started`);
     let last = "";
     const note = (line: string): void => {
-      last = line;
+      last = line.slice(line.lastIndexOf("\n") + 1);
       log(layout, line);
     };
     const inner: Context = {

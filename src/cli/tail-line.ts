@@ -1,3 +1,4 @@
+import { printable } from "../core/printable.ts";
 import type { LiveLevel, LiveLogLine } from "../wire/management-events.ts";
 
 const RESET = "\u001b[0m";
@@ -19,10 +20,5 @@ export function renderLine(line: LiveLogLine, coloured: boolean): string {
 
 /** The same for machines, whole whatever the connector left out. */
 export function jsonLine({ time, level, message, event, fields }: LiveLogLine): string {
-  return JSON.stringify({ time, level, message, event, fields });
-}
-
-/** Others wrote it: it must not steer the terminal, nor look like two lines. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "?");
+  return printable(JSON.stringify({ time, level, message, event, fields }));
 }

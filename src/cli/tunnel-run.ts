@@ -13,12 +13,12 @@ import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
-import type { Logger } from "../core/log.ts";
+import { createLogger, type Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/model.ts";
 import { type Context, EXIT } from "./command.ts";
 import { wayToEdge } from "./edge-way.ts";
-import { reportError, reportFailure } from "./failure.ts";
+import { logFailure, reportFailure } from "./failure.ts";
 import { findTunnel, withApi } from "./management.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
 import { startPrechecks } from "./run-prechecks.ts";
@@ -39,19 +39,23 @@ export async function run(context: Context, quickHostname?: string): Promise<num
   let logs: RunLogs;
   try {
     const secrets = context.args.get("token") ?? [];
-    logs = await openRunLogs(config, { env: context.host.env, secrets, clock: systemClock, write: context.note });
+    logs = await openRunLogs(config, {
+      ...{ env: context.host.env, secrets, clock: systemClock },
+      ...{ write: context.note, losses: context.noteLosses },
+    });
   } catch (error) {
-    return reportError(context, error);
+    const { logLevel: level, logFormat: format } = config;
+    const bare = createLogger({ level, format, wallMs: systemClock.wallMs, write: context.note });
+    return logFailure(context, bare, [describe(error)]);
   }
   const { log } = logs;
   for (const warning of built.warnings) log.warn(warning);
   try {
     return await serve(context, config, logs, quickHostname);
   } catch (error) {
-    if (error instanceof RoutesError) {
-      return reportFailure(context, placeProblems(error.problems, config), { usage: false, command: "" });
-    }
-    return reportError(context, error);
+    const problems = error instanceof RoutesError ? placeProblems(error.problems, config) : [describe(error)];
+    logs.flush();
+    return logFailure(context, log, problems);
   } finally {
     await logs.close();
   }
@@ -85,9 +89,10 @@ async function nameToId(context: Context): Promise<readonly string[] | number> {
 async function serve(
   context: Context,
   config: RunConfig,
-  { log, transportLog, requestLog, live, setLevel: setLogLevel }: RunLogs,
+  logs: RunLogs,
   quickTunnelHostname: string | undefined,
 ): Promise<number> {
+  const { log, transportLog, requestLog, live, setLevel: setLogLevel, lostLines } = logs;
   const succession = new TunnelSuccession(context, { clock: systemClock, log });
   const isBridge = succession.part.kind === "bridge";
   const connectorId = newConnectorId();
@@ -106,7 +111,7 @@ async function serve(
   const { edge } = config;
   const { isProxied, proxy, target, transports } = wayToEdge(config);
   if (transports === undefined) {
-    context.note("culvert: QUIC cannot go through a proxy: use --protocol http2, or auto");
+    logFailure(context, log, ["QUIC cannot go through a proxy: use --protocol http2, or auto"]);
     return EXIT.usage;
   }
   log.info(`Initial protocol ${transports[0].name}`);
@@ -150,7 +155,7 @@ async function serve(
       platform: process.platform,
       arch: process.arch,
     },
-    { clock: systemClock, random: systemRandom, log, transportLog, requestLog },
+    { clock: systemClock, random: systemRandom, log, transportLog, requestLog, lostLogLines: lostLines },
   );
   if (config.prechecks && !isBridge) startPrechecks(config, log, context.stop);
   const deps = { connector: starting, clock: systemClock, log, setLogLevel, onReload: () => notifier.reloading() };
@@ -175,8 +180,8 @@ async function serve(
   }
   succession.conclude();
   if (end === undefined) return EXIT.ok;
-  context.note(`culvert: ${explain(end)}`);
-  return EXIT.failed;
+  logs.flush();
+  return logFailure(context, log, [explain(end)]);
 }
 
 /** The flags with the log's place as any program finds it, whatever directory it runs in. */
@@ -196,8 +201,8 @@ function writePid(path: string, log: Logger): void {
 
 /** Why going on was useless, and what to do. */
 function explain(end: SlotEnd): string {
-  if (end.kind !== "refused") return "the tunnel ended";
+  if (end.kind !== "refused") return "The tunnel ended";
   return end.why === "unauthorized"
-    ? "the edge does not accept this tunnel's secret: the token is for another edge, or the tunnel was deleted; get a new token"
-    : "the edge refused this tunnel for good; its reason is in the log above";
+    ? "The edge does not accept this tunnel's secret: the token is for another edge, or the tunnel was deleted; get a new token"
+    : "The edge refused this tunnel for good; its reason is in the log above";
 }

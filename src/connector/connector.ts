@@ -2,6 +2,7 @@ import type { Clock, Random } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { ConnectorId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
+import type { LostLines } from "../core/log-losses.ts";
 import { createScrubber } from "../core/log-redact.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import { ConnectorMetrics } from "../ops/connector-metrics.ts";
@@ -91,6 +92,8 @@ export interface ConnectorDeps {
   readonly transportLog?: Logger | undefined;
   /** Writes a line for each request. @default there are none */
   readonly requestLog?: ((ended: EndedRequest) => void) | undefined;
+  /** What the log lost. @default nobody counts */
+  readonly lostLogLines?: () => LostLines;
 }
 
 export interface Connector {
@@ -152,6 +155,7 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
       version: options.version,
       quickTunnelHostname: options.quickTunnelHostname ?? "",
       tracing,
+      lostLogLines: deps.lostLogLines,
     },
     clock,
   );

@@ -6,6 +6,7 @@ import { delay } from "./clock.ts";
 import { describe, TunnelError } from "./errors.ts";
 import type { LogRecord } from "./log.ts";
 import { renderJson } from "./log.ts";
+import { LogLosses } from "./log-losses.ts";
 
 /** Name in a log directory, which whoever collects cloudflared's logs looks for. */
 const NAME = "cloudflared";
@@ -19,6 +20,8 @@ const LOOK_MS = 2_000;
 /** How long what waits may take to be written at the end, in ms. */
 const CLOSE_MS = 2_000;
 const MIB = 1024 * 1024;
+const NEWLINE = 0x0a;
+const SLOW = "the disk does not keep up";
 
 /** Where lines go (surface: section 17). */
 export type LogFileTarget =
@@ -37,7 +40,8 @@ export type LogFileTarget =
 /**
  * Log lines as JSON in a file, or in a directory with files that are put aside when they are full
  * (`cloudflared-2006-01-02T15-04-05.000.log`). Adding a line never waits: a bounded queue is written in the background.
- * A file that was moved away (logrotate) is opened anew. A full disk loses lines and nothing else.
+ * A file that was moved away (logrotate) is opened anew. A full disk loses lines and nothing else: the next one never
+ * goes on where a torn one ended.
  */
 export class LogFile {
   readonly #target: LogFileTarget;
@@ -51,17 +55,27 @@ export class LogFile {
   #chars = 0;
   #writing: Promise<void> | undefined;
   #closed = false;
-  #dropped = 0;
+  /** The file ends within a line. */
+  #torn = false;
+  readonly #losses: LogLosses;
 
-  private constructor(target: LogFileTarget, clock: Clock) {
+  private constructor(target: LogFileTarget, clock: Clock, onLost: (lines: number, why: string) => void) {
     this.#target = target;
     this.#path = target.kind === "file" ? target.path : join(target.path, `${NAME}${EXTENSION}`);
     this.#clock = clock;
+    this.#losses = new LogLosses(clock, (lines, why) => onLost(lines, why));
   }
 
-  /** Opens the file for appending. Rejects with `config.invalid`. */
-  static async open(target: LogFileTarget, clock: Clock): Promise<LogFile> {
-    const file = new LogFile(target, clock);
+  /**
+   * Opens the file for appending. Rejects with `config.invalid`. `onLost` is told of lines that were lost, at most every
+   * ten seconds; it must not write them here.
+   */
+  static async open(
+    target: LogFileTarget,
+    clock: Clock,
+    onLost: (lines: number, why: string) => void = () => {},
+  ): Promise<LogFile> {
+    const file = new LogFile(target, clock, onLost);
     try {
       if (target.kind === "directory") mkdirSync(target.path, { recursive: true, mode: DIRECTORY_MODE });
       await file.#open();
@@ -73,14 +87,14 @@ export class LogFile {
 
   /** Lines that were lost: the queue was full, or the disk. */
   get dropped(): number {
-    return this.#dropped;
+    return this.#losses.total;
   }
 
   readonly take = (record: LogRecord): void => {
     if (this.#closed) return;
     const line = `${renderJson(record)}\n`;
     if (this.#chars + line.length > MAX_QUEUED_CHARS) {
-      this.#dropped += 1;
+      this.#losses.add(1, SLOW);
       return;
     }
     this.#lines.push(line);
@@ -94,6 +108,8 @@ export class LogFile {
     await Promise.race([this.#writing, delay(this.#clock, CLOSE_MS, patience.signal)]);
     patience.abort();
     this.#closed = true;
+    this.#losses.add(this.#lines.length, SLOW);
+    this.#losses.flush();
     await this.#file?.close().catch(() => {});
     this.#file = undefined;
   }
@@ -108,15 +124,28 @@ export class LogFile {
   async #drain(): Promise<void> {
     while (this.#lines.length > 0 && !this.#closed) {
       const batch = this.#nextBatch();
+      let written = 0;
       try {
         await this.#prepare(batch.bytes.length);
-        await this.#file?.write(batch.bytes);
-        this.#bytes += batch.bytes.length;
-      } catch {
-        // There is nowhere to say it but the log itself, which may be the same disk.
-        this.#dropped += batch.lines;
+        await this.#endTornLine();
+        while (written < batch.bytes.length) written += await this.#write(batch.bytes.subarray(written));
+      } catch (error) {
+        this.#losses.add(batch.lines - linesIn(batch.bytes.subarray(0, written)), describe(error));
       }
     }
+  }
+
+  async #endTornLine(): Promise<void> {
+    if (this.#torn) await this.#write(Buffer.of(NEWLINE));
+  }
+
+  /** Gives how much of it was written: a disk takes what it has room for before it says that it is full. */
+  async #write(bytes: Buffer): Promise<number> {
+    const { bytesWritten = 0 } = (await this.#file?.write(bytes)) ?? {};
+    if (bytesWritten === 0) throw new TunnelError("config.invalid", "nothing was written");
+    this.#bytes += bytesWritten;
+    this.#torn = bytes[bytesWritten - 1] !== NEWLINE;
+    return bytesWritten;
   }
 
   /** As many lines as fit into one file; one that fits into none has a file of its own. */
@@ -156,10 +185,12 @@ export class LogFile {
     await this.#file?.close().catch(() => {});
     this.#file = undefined;
     const file = await open(this.#path, "a", FILE_MODE);
-    const { ino, size } = await file.stat();
+    const found = await file.stat();
+    const { ino, size } = found;
     this.#file = file;
     this.#inode = ino;
     this.#bytes = size;
+    this.#torn = found.isFile() && (await endsWithinLine(this.#path, size));
   }
 
   async #putAside(target: Extract<LogFileTarget, { kind: "directory" }>): Promise<void> {
@@ -177,6 +208,24 @@ export class LogFile {
       if (index < tooMany || name < oldest) await unlink(join(target.path, name)).catch(() => {});
     }
   }
+}
+
+/** Whoever wrote it before may have had a full disk too, or an end in the middle. Who may not read it does not know. */
+async function endsWithinLine(path: string, size: number): Promise<boolean> {
+  if (size === 0) return false;
+  try {
+    await using file = await open(path, "r");
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(1), 0, 1, size - 1);
+    return bytesRead === 1 && buffer[0] !== NEWLINE;
+  } catch {
+    return false;
+  }
+}
+
+function linesIn(bytes: Buffer): number {
+  let lines = 0;
+  for (let at = bytes.indexOf(NEWLINE); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) lines += 1;
+  return lines;
 }
 
 const ASIDE = /^cloudflared-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\.log$/;

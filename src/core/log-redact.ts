@@ -1,4 +1,5 @@
 import type { LogFields, Logger, LogLevel } from "./log.ts";
+import { percentEncoded } from "./printable.ts";
 
 /** What stands in the place of a secret. */
 export const HIDDEN = "REDACTED";
@@ -81,13 +82,17 @@ export function shownHeaders(headers: readonly string[]): string {
   return text;
 }
 
-/** A value that is an address, as of Referer, may have a query. */
-function shownValue(value: string): string {
-  return value.includes("?") ? shownTarget(value) : value;
+/** A request target, one char per byte, without its query, which is where tokens are. */
+export function shownTarget(target: string): string {
+  return percentEncoded(shownValue(target));
 }
 
-/** A request target or address without its query, which is where tokens are. */
-export function shownTarget(target: string): string {
-  const at = target.indexOf("?");
-  return at < 0 ? target : `${target.slice(0, at)}?…`;
+/** A value that is an address, as of Referer, may have a query; that of Location has tokens behind `#` as well. */
+function shownValue(value: string): string {
+  const query = value.indexOf("?");
+  const fragment = value.indexOf("#");
+  if (query < 0 && fragment < 0) return value;
+  return fragment < 0 || (query >= 0 && query < fragment)
+    ? `${value.slice(0, query)}?…`
+    : `${value.slice(0, fragment)}#…`;
 }

@@ -1,3 +1,5 @@
+import { printable } from "./printable.ts";
+
 /** Severities in rising order; names as in cloudflared's `--loglevel`. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -141,7 +143,7 @@ function byFieldOrder(a: string, b: string): number {
 
 /** One JSON object, without a newline. */
 export function renderJson({ level, wallMs, message, fields }: LogRecord): string {
-  return JSON.stringify({ level, time: timestamp(wallMs), message, ...fields });
+  return printable(JSON.stringify({ level, time: timestamp(wallMs), message, ...fields }));
 }
 
 let lastSecond = Number.NaN;
@@ -161,11 +163,11 @@ function timestamp(wallMs: number): string {
 /** Quotes a value that a reader could not tell from the next field, or that could forge a line of its own. */
 export function fieldText(value: string | number | boolean): string {
   if (typeof value !== "string") return String(value);
-  return PLAIN.test(value) ? value : JSON.stringify(value);
+  return PLAIN.test(value) ? value : printable(JSON.stringify(value));
 }
 
 const PLAIN = /^[\x21\x23-\x3c\x3e-\x7e]+$/;
 
 function oneLine(text: string): string {
-  return text.includes("\n") || text.includes("\r") ? text.replace(/[\r\n]+/g, " ") : text;
+  return printable(text.includes("\n") || text.includes("\r") ? text.replace(/[\r\n]+/g, " ") : text);
 }

@@ -1,3 +1,4 @@
+import { percentEncoded, printable } from "../core/printable.ts";
 import { headerValue } from "../wire/headers.ts";
 import type { AccessEntry } from "./listener/visitor-deps.ts";
 
@@ -26,7 +27,7 @@ export function accessLine(format: AccessLogFormat, entry: AccessEntry, context:
 }
 
 function jsonLine(entry: AccessEntry, context: AccessLineContext): string {
-  return `${JSON.stringify({
+  const text = JSON.stringify({
     time: new Date(context.wallMs).toISOString(),
     ray: entry.ray,
     client: entry.ip,
@@ -34,7 +35,7 @@ function jsonLine(entry: AccessEntry, context: AccessLineContext): string {
     protocol: entry.protocol,
     method: bounded(entry.method),
     host: bounded(entry.host),
-    path: shownTarget(entry.target, context.query),
+    path: percentEncoded(shownTarget(entry.target, context.query)),
     status: entry.status ?? null,
     bytes_in: entry.bytesIn,
     bytes_out: entry.bytesOut,
@@ -46,9 +47,10 @@ function jsonLine(entry: AccessEntry, context: AccessLineContext): string {
     answered_by: entry.answeredBy ?? null,
     retries: entry.retries,
     error: entry.error ?? null,
-    referer: shownTarget(headerValue(entry.headers, "referer") ?? "", context.query),
+    referer: percentEncoded(shownTarget(headerValue(entry.headers, "referer") ?? "", context.query)),
     user_agent: bounded(headerValue(entry.headers, "user-agent") ?? ""),
-  })}\n`;
+  });
+  return `${printable(text)}\n`;
 }
 
 /** The common log format with Referer and User-Agent, then what Apache has no place for, as `name=value`. */

@@ -2,7 +2,9 @@ import { Downloads, type DownloadsOptions } from "../bundle/downloads.ts";
 import { type Clock, delay, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import type { LostLines } from "../core/log-losses.ts";
 import { formatAddress } from "../net/socket-errors.ts";
+import { logFamilies } from "../ops/log-metrics.ts";
 import { startTracing, type TracingOptions, traceFamilies } from "../ops/tracing/tracing.ts";
 import type { Cidr } from "../wire/cidr.ts";
 import type { CertifiedKey } from "./certificates.ts";
@@ -103,7 +105,15 @@ export interface Edge {
  * Starts an edge: the tunnel side first, so that connectors are there when the first visitor comes. Rejects with
  * `listen.failed` or `config.invalid`; then nothing is left running.
  */
-export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log: Logger }): Promise<Edge> {
+export async function startEdge(
+  options: EdgeOptions,
+  deps: {
+    readonly clock: Clock;
+    readonly log: Logger;
+    /** What the log lost. @default nobody counts */
+    readonly lostLogLines?: () => LostLines;
+  },
+): Promise<Edge> {
   const { clock, log } = deps;
   const registry = new Registry({ oncePerConnector: options.oncePerConnector ?? false });
   await using undo = new AsyncDisposableStack();
@@ -202,6 +212,7 @@ export async function startEdge(options: EdgeOptions, deps: { clock: Clock; log:
     moreMetrics: () => [
       ...trafficMetrics({ stats, registry, dispatch: dispatcher.counters, store: storeWatch }),
       ...traceFamilies(tracing),
+      ...logFamilies(deps.lostLogLines?.()),
     ],
     tracing: tracing && createVisitorTracing(tracing.tracer),
     onAccess: (entry) => stats.add(entry),

@@ -1,4 +1,5 @@
 import type { Clock } from "../core/clock.ts";
+import type { LostLines } from "../core/log-losses.ts";
 import { BUILD_DATE } from "../core/version.ts";
 import type { BackendStatus, OriginLoad } from "../origin/port.ts";
 import {
@@ -8,6 +9,7 @@ import {
   renderMetrics,
   type Sample,
 } from "./exposition.ts";
+import { logFamilies } from "./log-metrics.ts";
 import { MAX_SHOWN_RULES, RequestMetrics } from "./request-metrics.ts";
 import { processFamilies, RuntimeWatch } from "./runtime-metrics.ts";
 import { type Tracing, traceFamilies } from "./tracing/tracing.ts";
@@ -26,6 +28,8 @@ export interface ConnectorMetricsSources extends TunnelMetricsSources {
   readonly version: string;
   /** Undefined = there are no traces. */
   readonly tracing?: Pick<Tracing, "counters"> | undefined;
+  /** What the log lost. @default nobody counts */
+  readonly lostLogLines?: (() => LostLines) | undefined;
   /** Hostname of a quick tunnel, else empty. */
   readonly quickTunnelHostname: string;
 }
@@ -91,6 +95,7 @@ export class ConnectorMetrics {
     yield* this.#ruleFamilies();
     yield* backendFamilies(this.#sources);
     yield* traceFamilies(this.#sources.tracing);
+    yield* logFamilies(this.#sources.lostLogLines?.());
     yield {
       name: "culvert_event_loop_delay_seconds",
       help: "How late timers fire, looked at once a second",

@@ -60,6 +60,7 @@ test("a full disk loses lines, says so, and disturbs nobody", async () => {
   const metrics = await pollUntil(
     async () => {
       const { body } = await visit(lab.edge.metricsPort, { host: "127.0.0.1", target: "/metrics" });
+      expect(body.toString()).toMatch(/^culvert_log_lines_dropped_total\{sink="console"\} 0$/m);
       return /^culvert_edge_access_log_dropped_total 20$/m.exec(body.toString());
     },
     { what: "each lost line is counted" },

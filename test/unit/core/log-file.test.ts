@@ -1,11 +1,13 @@
 import { expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
 import { batchLines } from "../../../src/core/log-batch.ts";
 import { LogFile } from "../../../src/core/log-file.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
+import { VirtualClock } from "../../support/virtual-clock.ts";
 
 const record = (message: string) => ({ level: "info", wallMs: 0, message, fields: { n: 1 } }) as const;
 const messages = (path: string): string[] =>
@@ -67,6 +69,74 @@ test("a directory's file is put aside when it is full; the oldest go by number, 
   await pollUntil(() => aside().length === 2, { what: "old files are gone" });
   await file.close();
   expect(aside()).toEqual(["cloudflared-2026-01-01T02-06-00.000.log", "cloudflared-other.log"]);
+});
+
+/** A file system of 64 KiB, or why there is none. */
+function mountSmall(path: string): string | undefined {
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", path], { stdio: "pipe" });
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+test("a full disk tears one line, and says so; the next one begins anew", async () => {
+  using dir = makeTempDir();
+  const refused = mountSmall(dir.path);
+  if (refused !== undefined) {
+    console.warn(`Not tested: a full disk needs a small file system, which only root can mount (${refused.trim()})`);
+    return;
+  }
+  try {
+    const path = join(dir.path, "a.log");
+    const ballast = join(dir.path, "ballast");
+    writeFileSync(ballast, Buffer.alloc(16 * 1024));
+    const clock = new VirtualClock();
+    const said: string[] = [];
+    const file = await LogFile.open({ kind: "file", path }, clock, (lines, why) => void said.push(`${lines} ${why}`));
+    const size = (): number => statSync(path).size;
+    const full = 48 * 1024;
+    let taken = 0;
+    while (size() < full) {
+      const before = { size: size(), dropped: file.dropped };
+      file.take(record(`${taken} ${"x".repeat(700)}`));
+      taken += 1;
+      await pollUntil(() => size() > before.size || file.dropped > before.dropped, { what: "it is written or lost" });
+    }
+    await pollUntil(() => file.dropped === 1, { what: "the line that was torn is counted" });
+    for (let i = 1; i <= 3; i += 1) {
+      file.take(record("lost"));
+      await pollUntil(() => file.dropped === 1 + i, { what: `line ${i} is lost` });
+    }
+    expect(said).toEqual([expect.stringMatching(/^1 ENOSPC/)]);
+    await clock.advance(10_000);
+    expect(said.slice(1)).toEqual([expect.stringMatching(/^3 ENOSPC/)]);
+    unlinkSync(ballast);
+    for (const message of ["first", "second"]) file.take(record(message));
+    await file.close();
+    const lines = readFileSync(path, "utf8").split("\n");
+    expect(lines.at(-1)).toBe("");
+    expect(lines.slice(-3, -1).map((line) => (JSON.parse(line) as { message: string }).message)).toEqual([
+      "first",
+      "second",
+    ]);
+    const whole = lines.filter((line) => line.endsWith("}"));
+    expect(whole.map((line) => JSON.parse(line) as unknown)).toHaveLength(taken - 1 + 2);
+    expect(file.dropped).toBe(4);
+  } finally {
+    execFileSync("umount", [dir.path]);
+  }
+});
+
+test("a file whose last line somebody else left torn is gone on with behind it", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "a.log");
+  writeFileSync(path, '{"message":"whole"}\n{"mess');
+  const file = await LogFile.open({ kind: "file", path }, systemClock);
+  file.take(record("next"));
+  await file.close();
+  expect(readFileSync(path, "utf8")).toMatch(/\n\{"mess\n\{"level":"info".*"next".*\}\n$/);
 });
 
 test("a place that cannot be written is said at once", async () => {

@@ -51,6 +51,14 @@ test("whatever a visitor sends, an entry is one line, and its quotes hold", () =
   expect(combined.match(/\n/g)).toHaveLength(1);
   expect(combined).toMatch(/^[\x20-\x7e]+\n$/);
   expect(combined).toContain(String.raw`\"\\\x0d\x0a`.replace(String.raw`\"`, String.raw`a\"`));
+  const steering = {
+    ...ENTRY,
+    target: "/caf\u00c3\u00a9/\u00c2\u009b31m",
+    headers: ["User-Agent", "a\u009b31m\u007f"],
+  };
+  const escaped = accessLine("json", steering, CONTEXT);
+  expect(escaped).toMatch(/^[\x20-\x7e]+\n$/);
+  expect(JSON.parse(escaped)).toMatchObject({ path: "/caf%C3%A9/%C2%9B31m", user_agent: "a\u009b31m\u007f" });
   const json = accessLine("json", entry, CONTEXT);
   expect(json.match(/\n/g)).toHaveLength(1);
   expect(JSON.parse(json)).toMatchObject({ user_agent: evil, host: evil });

@@ -52,6 +52,10 @@ const cases: readonly (readonly [name: string, ended: EndedRequest])[] = [
   ["another service for the same host", { ...ENDED, service: "http://localhost:8081", rule: 3 }],
   ["no fields", { ...ENDED, request: { ...REQUEST, headers: [] } }],
   ["a service with a password", { ...ENDED, service: "http://user:password@host:80" }],
+  [
+    "a path that steers a terminal",
+    { ...ENDED, request: { ...REQUEST, path: "/\u00c2\u009b31m", authority: "a\u009b" } },
+  ],
   ["an endless path", { ...ENDED, request: { ...REQUEST, path: `/${"x".repeat(5_000)}` } }],
 ];
 
