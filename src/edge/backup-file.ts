@@ -1,14 +1,13 @@
 import {
   closeSync,
   constants,
-  copyFileSync,
   existsSync,
-  fchmodSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   writeSync,
@@ -18,7 +17,7 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, TunnelError } from "../core/errors.ts";
 import { isRestoresOwn, moveAll, removeLeftovers, undoMoves } from "./restore-journal.ts";
 import type { EdgeState } from "./state-dir.ts";
-import { giveToFolderOwner } from "./store/place-file.ts";
+import { asOwnerOf } from "./store/folder-owner.ts";
 import type { Store } from "./store/port.ts";
 
 /** What a state directory needs beside its database, and may be without. */
@@ -27,6 +26,8 @@ const OPTIONAL = ["edge.json", "advertised.json"] as const;
 const MODES: Readonly<Record<string, number>> = { "ca.pem": 0o644 };
 const DATABASE = "culvert.db";
 const ASIDE = "before-";
+/** In bytes. */
+const COPIED_AT_ONCE = 1 << 20;
 /** What is held meanwhile. */
 const LOCK = /^edge\.(lock|pid)$/;
 
@@ -48,8 +49,8 @@ export async function writeEdgeBackup(state: EdgeState, store: Store, path: stri
       );
       const insert = db.prepare("INSERT INTO backup_files (name, content) VALUES (?, ?)");
       for (const name of [...NEEDED, ...OPTIONAL]) {
-        const file = join(state.dir, name);
-        if (existsSync(file)) insert.run(name, readFileSync(file));
+        const content = readOwn(state.dir, name);
+        if (content !== undefined) insert.run(name, content);
       }
     } finally {
       db.close();
@@ -77,13 +78,30 @@ export function restoreEdgeBackup(
   nowMs: number,
   prepare: (fresh: string) => void,
 ): string | undefined {
+  const backup = openBackup(path);
+  try {
+    return asOwnerOf(dir, () => restoreInto(dir, { path, backup, nowMs, prepare }));
+  } finally {
+    closeSync(backup);
+  }
+}
+
+interface Restoring {
+  readonly path: string;
+  /** The file, open. */
+  readonly backup: number;
+  readonly nowMs: number;
+  readonly prepare: (fresh: string) => void;
+}
+
+function restoreInto(dir: string, { path, backup, nowMs, prepare }: Restoring): string | undefined {
   const name = `.restore-${process.pid}`;
   const fresh = join(dir, name);
   const made = !existsSync(dir);
   try {
     undoMoves(dir);
     removeLeftovers(dir);
-    unpack(path, fresh);
+    unpack(path, backup, fresh);
     prepare(fresh);
     for (const each of readdirSync(fresh)) syncFile(join(fresh, each));
     return exchange(dir, name, freeName(dir, `${ASIDE}${stamp(nowMs)}`));
@@ -115,20 +133,21 @@ function freeName(dir: string, name: string): string {
   return free;
 }
 
-function unpack(path: string, dir: string): void {
+/** Before anything else: what root may read may be closed to the owner of the state directory. */
+function openBackup(path: string): number {
   if (!existsSync(path)) throw new TunnelError("store.failed", `Cannot restore "${path}": there is no such file`);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const database = join(dir, DATABASE);
-  giveFolder(dir);
-  copyFileSync(path, database);
-  const file = openSync(database, "r+");
   try {
-    // Whoever kept the backup may have let others read it.
-    fchmodSync(file, 0o600);
-    giveToFolderOwner(file, database);
-  } finally {
-    closeSync(file);
+    return openSync(path, "r");
+  } catch (error) {
+    throw new TunnelError("store.failed", `Cannot restore "${path}": ${describe(error)}`, { cause: error });
   }
+}
+
+function unpack(path: string, backup: number, dir: string): void {
+  mkdirSync(dirname(dir), { recursive: true, mode: 0o700 });
+  mkdirSync(dir, { mode: 0o700 });
+  const database = join(dir, DATABASE);
+  copyFrom(backup, database);
   const db = new DatabaseSync(database);
   try {
     const rows = readFiles(db, path);
@@ -161,21 +180,37 @@ function readFiles(db: DatabaseSync, path: string): ReadonlyMap<string, Uint8Arr
   }
 }
 
-function giveFolder(path: string): void {
-  // Windows does not open folders, and has no root.
-  if (process.getuid?.() !== 0) return;
-  const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+/** Whoever kept the backup may have let others read it, so the copy has a mode of its own. */
+function copyFrom(backup: number, path: string): void {
+  const file = openSync(path, "wx", 0o600);
   try {
-    giveToFolderOwner(folder, path);
+    const chunk = new Uint8Array(COPIED_AT_ONCE);
+    for (let read = readSync(backup, chunk); read > 0; read = readSync(backup, chunk)) {
+      for (let written = 0; written < read; ) written += writeSync(file, chunk, written, read - written);
+    }
   } finally {
-    closeSync(folder);
+    closeSync(file);
   }
+}
+
+/** A file of the state directory and nothing that a link there leads to; undefined where there is none. */
+function readOwn(dir: string, name: string): Uint8Array | undefined {
+  const path = join(dir, name);
+  if (!existsSync(path)) return undefined;
+  return asOwnerOf(dir, () => {
+    // Windows does not know the last one.
+    const file = openSync(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
+    try {
+      return readFileSync(file);
+    } finally {
+      closeSync(file);
+    }
+  });
 }
 
 function write(path: string, content: Uint8Array, mode: number): void {
   const file = openSync(path, "wx", mode);
   try {
-    giveToFolderOwner(file, path);
     writeSync(file, content);
     fsyncSync(file);
   } finally {

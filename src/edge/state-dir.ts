@@ -10,6 +10,7 @@ import {
   needsRenewal,
 } from "./certificates.ts";
 import { refuseHalfRestored } from "./restore-journal.ts";
+import { asOwnerOf } from "./store/folder-owner.ts";
 import { placeFile, writeTemporary, writeWhole } from "./store/place-file.ts";
 
 const SEALING_KEY_BYTES = 32;
@@ -31,6 +32,10 @@ export interface EdgeState {
  * written whole or not at all, readable by the owner only (ca.pem excepted). Throws `store.failed` with one clear line.
  */
 export function openStateDir(dir: string, nowMs: number): EdgeState {
+  return asOwnerOf(dir, () => open(dir, nowMs));
+}
+
+function open(dir: string, nowMs: number): EdgeState {
   const created: string[] = [];
   try {
     if (!existsSync(dir)) {

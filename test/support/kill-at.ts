@@ -52,4 +52,4 @@ export const renameSync = wrapped["renameSync"];
 export const rmSync = wrapped["rmSync"];
 export const rmdirSync = wrapped["rmdirSync"];
 export const writeSync = wrapped["writeSync"];
-export const { closeSync, existsSync, readdirSync, readFileSync } = fs;
+export const { closeSync, constants, existsSync, readdirSync, readFileSync, readSync } = fs;

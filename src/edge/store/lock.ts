@@ -1,8 +1,9 @@
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, systemCode, TunnelError } from "../../core/errors.ts";
-import { giveToFolderOwner } from "./place-file.ts";
+import { asOwnerOf } from "./folder-owner.ts";
+import { writeWhole } from "./place-file.ts";
 import { isBusy } from "./sqlite/sqlite-errors.ts";
 
 const LOCK_FILE = "edge.lock";
@@ -14,6 +15,10 @@ const PID_FILE = "edge.pid";
  * `kill -9` as a file can. Held until it is disposed, or the process is gone in whatever way. Throws `store.conflict` while another edge has it, `store.failed` when it cannot be asked.
  */
 export function lockStateDir(dir: string): Disposable {
+  return asOwnerOf(dir, () => take(dir));
+}
+
+function take(dir: string): Disposable {
   const pidPath = join(dir, PID_FILE);
   const db = openLock(dir);
   try {
@@ -29,9 +34,7 @@ export function lockStateDir(dir: string): Disposable {
     );
   }
   try {
-    const temporary = `${pidPath}.${process.pid}.tmp`;
-    writeFileSync(temporary, `${process.pid}\n`, { mode: 0o600 });
-    renameSync(temporary, pidPath);
+    writeWhole(pidPath, `${process.pid}\n`, 0o600);
   } catch (error) {
     db.close();
     throw failed(dir, error);
@@ -52,12 +55,7 @@ function openLock(dir: string): DatabaseSync {
   try {
     // SQLite would make it readable for all. Only a new file is opened: closing one that this process has locked would
     // unlock it (POSIX, fcntl).
-    const file = openSync(path, "wx", 0o600);
-    try {
-      giveToFolderOwner(file, path);
-    } finally {
-      closeSync(file);
-    }
+    closeSync(openSync(path, "wx", 0o600));
   } catch (error) {
     if (systemCode(error) !== "EEXIST") throw failed(dir, error);
   }

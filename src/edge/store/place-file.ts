@@ -1,6 +1,7 @@
-import { closeSync, fchownSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemCode } from "../../core/errors.ts";
+import { asOwnerOf } from "./folder-owner.ts";
 
 /**
  * Gives a finished file its name, unless that exists by now: of several processes that start on an empty directory the
@@ -22,14 +23,7 @@ export function placeFile(temporary: string, path: string): boolean {
 
 /** Writes a file whole or not at all. */
 export function writeWhole(path: string, text: string, mode: number): void {
-  renameSync(writeTemporary(path, text, mode), path);
-}
-
-/** Root works in the folder of a service, too, whose account must be able to read what root leaves there. */
-export function giveToFolderOwner(file: number, path: string): void {
-  if (process.getuid?.() !== 0) return;
-  const { uid, gid } = statSync(dirname(path));
-  if (uid !== 0) fchownSync(file, uid, gid);
+  asOwnerOf(dirname(path), () => renameSync(writeTemporary(path, text, mode), path));
 }
 
 /** Writes a file beside `path`, down to the disk, and gives its name. */
@@ -39,7 +33,6 @@ export function writeTemporary(path: string, text: string, mode: number): string
   rmSync(temporary, { force: true });
   const file = openSync(temporary, "wx", mode);
   try {
-    giveToFolderOwner(file, path);
     writeSync(file, text);
     fsyncSync(file);
   } catch (error) {

@@ -2,7 +2,7 @@ import { closeSync, existsSync, openSync, rmSync, statSync } from "node:fs";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { Clock } from "../../../core/clock.ts";
 import { TunnelError } from "../../../core/errors.ts";
-import { giveToFolderOwner, placeFile } from "../place-file.ts";
+import { placeFile } from "../place-file.ts";
 import { type Actor, type Change, type Found, KEPT_AUDIT_ENTRIES, KEPT_SYSTEM_ENTRIES, type Page } from "../port.ts";
 import { migrate, rollBack } from "./migrations.ts";
 import { type Conditions, integer, type Row, text, type Value } from "./rows.ts";
@@ -277,12 +277,7 @@ function createDatabase(path: string, nowMs: number): void {
   remove();
   try {
     // SQLite gives its other files the permissions of this one.
-    const file = openSync(temporary, "wx", 0o600);
-    try {
-      giveToFolderOwner(file, path);
-    } finally {
-      closeSync(file);
-    }
+    closeSync(openSync(temporary, "wx", 0o600));
     const db = new DatabaseSync(temporary);
     try {
       db.exec("PRAGMA journal_mode = WAL");

@@ -1,5 +1,7 @@
+import { dirname } from "node:path";
 import { type Clock, systemClock } from "../../../core/clock.ts";
 import { describe } from "../../../core/errors.ts";
+import { asOwnerOf } from "../folder-owner.ts";
 import type { Store } from "../port.ts";
 import { SqliteAccounts } from "./accounts.ts";
 import { SqliteAudit } from "./audit.ts";
@@ -48,7 +50,8 @@ export function openSqliteStore(
 
 function open(path: string, clock: Clock, options: DatabaseOptions): Database {
   try {
-    return new Database(path, clock, options);
+    // A link in the place of the database is followed by SQLite.
+    return asOwnerOf(dirname(path), () => new Database(path, clock, options));
   } catch (error) {
     throw toStoreError(error, `Cannot open database "${path}"`, true);
   }
