@@ -30,4 +30,11 @@ export const BUNDLE_FLAGS = [
     value: "KEY",
     help: "Trust this minisign public key too: a .pub file or its second line; may be repeated",
   },
+  {
+    name: "cacert",
+    env: ["CULVERT_CACERT"],
+    type: "string",
+    value: "FILE",
+    help: "Authorities (PEM) to check the server's certificate with, such as ca.pem of an edge with --tls-internal",
+  },
 ] as const satisfies readonly Flag[];

@@ -15,7 +15,7 @@ import type { MinisignPublicKey } from "../wire/minisign.ts";
 import { BUNDLE_FLAGS } from "./bundle-flags.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
-import { readKeys } from "./update-keys.ts";
+import { readAuthorities, readKeys } from "./update-keys.ts";
 
 const COMMAND = "culvert bundle";
 
@@ -38,12 +38,13 @@ export async function run(context: Context): Promise<number> {
     usage.push("--version and --target need --from: this program is of one version and for one target");
   }
   const keys = [...builtInKeys(), ...readKeys(context, values.list("update-key"), usage, "update-key")];
+  const ca = readAuthorities(context, from === undefined ? undefined : values.string("cacert"), usage);
   if (usage.length > 0) return reportFailure(context, usage, { usage: true, command: COMMAND });
   try {
     const { folder, content } =
       from === undefined
         ? await ofThisProgram(context)
-        : await ofReleases(context, expandHome(host, from), { version, targets, keys });
+        : await ofReleases(context, expandHome(host, from), { version, targets, keys, ca });
     const output = resolve(expandHome(host, values.string("output") ?? `culvert-${content.version}-bundle.tar.gz`));
     await writeBundle(folder, content, {
       ...{ keys, output, clock: systemClock, signal: context.stop },
@@ -71,12 +72,13 @@ async function ofReleases(
     readonly version: string | undefined;
     readonly targets: readonly string[];
     readonly keys: readonly MinisignPublicKey[];
+    readonly ca: string | undefined;
   },
 ): Promise<Found> {
   if (options.keys.length === 0) {
     throw failure("There is no key to verify a release with: this binary has none built in, so name one: --update-key");
   }
-  const source = await openSource(from, { clock: systemClock, signal: stop });
+  const source = await openSource(from, { clock: systemClock, signal: stop, ca: options.ca });
   if (source.kind === "file") throw failure(`"${from}" is one file: --from takes the folder that it was published in`);
   return { folder: source.folder, content: await readRelease(source.folder, options) };
 }

@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { basename, join } from "node:path";
 import { EXAMPLE_CONFIG } from "../../src/bundle/example-config.ts";
 import { encodeMinisignPublicKey } from "../../src/wire/minisign.ts";
 import { culvertCommand } from "../support/binary.ts";
+import { makeTestCertificate } from "../support/certificate.ts";
 import { InstallLab, type Outcome, programOf, SHELLS } from "../support/installer.ts";
 import { makeMinisignKey } from "../support/minisign-key.ts";
 import { runProcess } from "../support/processes.ts";
@@ -59,6 +62,31 @@ describe("culvert bundle", () => {
     expect(readFileSync(join(lab.path, "other.tar.gz")).equals(readFileSync(archive))).toBe(true);
     expect(readdirSync(lab.path).filter((name) => name.startsWith("."))).toEqual([]);
     expect(scriptOf(archive)).toContain(`DEFAULT_KEYS='${encodeMinisignPublicKey(lab.key)}'`);
+  });
+
+  test("packs what a server with an authority of its own has, when that is given", async () => {
+    using lab = new InstallLab();
+    lab.publish("1.0.0");
+    const { cert, key } = await makeTestCertificate(["localhost"]);
+    const server = createServer({ cert, key }, ({ url }, response) => {
+      const path = join(lab.releases, basename(`${url}`));
+      if (!existsSync(path)) response.statusCode = 404;
+      response.end(existsSync(path) ? readFileSync(path) : "");
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const from = `https://localhost:${(server.address() as AddressInfo).port}/dl`;
+      writeFileSync(join(lab.path, "ca.pem"), cert);
+      expect(await bundle(lab, "--from", from)).toMatchObject({ code: 1, err: expect.stringContaining("Cannot get") });
+      expect(await bundle(lab, "--from", from, "--cacert", "none.pem")).toMatchObject({
+        code: 255,
+        err: expect.stringContaining('Cannot read CA file "none.pem"'),
+      });
+      expect(await bundle(lab, "--from", from, "--cacert", "ca.pem")).toMatchObject({ code: 0 });
+      expect(existsSync(join(lab.path, "culvert-1.0.0-bundle.tar.gz"))).toBe(true);
+    } finally {
+      server.close();
+    }
   });
 
   test("refuses what is not signed by a key it trusts, lacks a target, or was changed; and leaves nothing", async () => {
