@@ -15,14 +15,15 @@ import {
 import { type Compiled, type CompileOptions, compile, measureStart } from "./compile.ts";
 import { commitSeconds, sourceVersion } from "./identity.ts";
 import { ROOT } from "./npm-packages.ts";
-import { placeOf, publish } from "./publish.ts";
+import { otherTargets, placeOf, publish } from "./publish.ts";
 import { renderSbom } from "./sbom.ts";
 import { binaryName, findTarget, nativeTarget, TARGETS, type Target } from "./targets.ts";
 
 const USAGE = `usage: scripts/build [options]
 
   --all              every target: ${TARGETS.flatMap(({ name, twins }) => [name, ...twins]).join(", ")}
-  --target TARGET    this one; may be repeated. Default: this machine's, as dist/culvert too
+  --target TARGET    this one; may be repeated. Default: this machine's, as dist/culvert too, and only as that where
+                     the folder has this version for more targets
   --sign KEYFILE     sign with this minisign secret key (minisign -G -W); the binaries trust it for updates
   --update-key KEY   trust this minisign public key too: a .pub file or its second line; may be repeated
   --out DIR          folder for the results; default dist
@@ -60,7 +61,10 @@ function main(): number {
   mkdirSync(out, { recursive: true });
   const targets = chosenTargets(values.all === true, values.target ?? []);
   const names = targets.flatMap(({ name, twins }) => [name, ...twins]);
-  const { newest } = values.replace === true ? { newest: true } : placeOf(out, version, names);
+  const plain = values.all !== true && values.target === undefined;
+  // Somebody who wants a program to run: what is published there, perhaps of another source, stays as it fits together.
+  const beside = plain && secret === undefined && values.replace !== true ? otherTargets(out, version, names) : [];
+  const { newest } = values.replace === true || beside.length > 0 ? { newest: true } : placeOf(out, version, names);
   const work = mkdtempSync(join(out, ".build-"));
   try {
     const { files, failed } = buildAll(targets, work, options);
@@ -69,13 +73,18 @@ function main(): number {
       console.error(`error: nothing is published: ${out} is as it was`);
       return 1;
     }
+    if (beside.length > 0) {
+      renameSync(join(work, binaryName(version, targets[0]?.name ?? "")), join(out, "culvert"));
+      console.log(`Only ${join(out, "culvert")} is new: ${out} has version ${version} for ${beside.join(", ")} too`);
+      return 0;
+    }
     publish(files, { work, out, version, date: options.date, secret, keys: trusted, newest });
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
   if (!newest)
     console.log(`${out} has a higher version than ${version}, which stays the newest: --replace changes that`);
-  if (values.all !== true && values.target === undefined) {
+  if (plain) {
     replaceLink(join(out, binaryName(version, targets[0]?.name ?? "")), join(out, "culvert"));
   }
   return 0;

@@ -39,8 +39,7 @@ interface PublishOptions {
  * for targets that are not among these, or a manifest that cannot be read.
  */
 export function placeOf(out: string, version: string, targets: readonly string[]): { readonly newest: boolean } {
-  const there = readManifestIn(out, manifestName(version))?.files.map(({ target }) => target) ?? [];
-  const gone = there.filter((target) => !targets.includes(target));
+  const gone = otherTargets(out, version, targets);
   if (gone.length > 0) {
     throw new Error(
       `${out} has version ${version} for ${gone.join(", ")} too, which would no longer be found: build those as well, ` +
@@ -50,6 +49,12 @@ export function placeOf(out: string, version: string, targets: readonly string[]
   const newest = parseVersion(readManifestIn(out, NEWEST_MANIFEST)?.version ?? "");
   const own = parseVersion(version);
   return { newest: newest === undefined || own === undefined || compareVersions(own, newest) >= 0 };
+}
+
+/** Targets beside these that a folder has a version for. Throws for a manifest that cannot be read. */
+export function otherTargets(out: string, version: string, targets: readonly string[]): readonly string[] {
+  const there = readManifestIn(out, manifestName(version))?.files.map(({ target }) => target) ?? [];
+  return there.filter((target) => !targets.includes(target));
 }
 
 function readManifestIn(out: string, name: string): Manifest | undefined {

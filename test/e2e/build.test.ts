@@ -447,6 +447,29 @@ describe("what cannot be had", () => {
     expect(readdirSync(out)).toEqual(["manifest.json"]);
   }, 120_000);
 
+  test("a plain build beside a release of more targets renews the program and nothing else", () => {
+    using dir = makeTempDir();
+    const native = nativeTarget()?.name ?? "";
+    const files = [native, "plan9-mips"].map((target) => ({
+      ...{ target, name: binaryName(VERSION, target), sizeBytes: 1, sha256: "0".repeat(64) },
+    }));
+    const manifest = JSON.stringify({ format: 1, version: VERSION, date: "2026-01-01T00:00:00Z", files });
+    for (const name of ["manifest.json", `culvert-${VERSION}.json`]) writeFileSync(join(dir.path, name), manifest);
+    for (const name of ["culvert", binaryName(VERSION, native)]) writeFileSync(join(dir.path, name), "before");
+    const before = readdirSync(dir.path).sort();
+    const build = (...args: string[]) =>
+      spawnSync(join(ROOT, "scripts", "build"), ["--out", dir.path, ...args], { encoding: "utf8" });
+    expect(build("--target", native)).toMatchObject({ status: 1, stderr: expect.stringContaining("plan9-mips too") });
+    const { status, stdout, stderr } = build();
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain(`Only ${join(dir.path, "culvert")} is new`);
+    expect(readdirSync(dir.path).sort()).toEqual(before);
+    expect(readFileSync(join(dir.path, "manifest.json"), "utf8")).toBe(manifest);
+    expect(readFileSync(join(dir.path, binaryName(VERSION, native)), "utf8")).toBe("before");
+    const { stdout: said } = spawnSync(join(dir.path, "culvert"), ["version", "--short"], { encoding: "utf8" });
+    expect(said.trim()).toBe(VERSION);
+  }, 120_000);
+
   test("a target that does not exist is refused with a list", () => {
     const run = spawnSync(join(ROOT, "scripts", "build"), ["--target", "plan9-mips"], { encoding: "utf8" });
     expect(run.status).toBe(1);

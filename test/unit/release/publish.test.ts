@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { placeOf, publish } from "../../../scripts/release/publish.ts";
+import { otherTargets, placeOf, publish } from "../../../scripts/release/publish.ts";
 import { binaryName } from "../../../scripts/release/targets.ts";
 import { minisignDigest, verifyMinisign } from "../../../src/update/signature.ts";
 import { makeMinisignKey } from "../../support/minisign-key.ts";
@@ -59,6 +59,8 @@ describe("publishing", () => {
   test("a version does not lose targets that it has, whether or not it is the newest", () => {
     using out = makeTempDir();
     release(out.path, "1.0.0");
+    expect(otherTargets(out.path, "1.0.0", ["linux-x64"])).toEqual(["linux-arm64"]);
+    expect(otherTargets(out.path, "1.0.1", ["linux-x64"])).toEqual([]);
     expect(() => placeOf(out.path, "1.0.0", ["linux-x64"])).toThrow(/has version 1\.0\.0 for linux-arm64 too/);
     release(out.path, "1.1.0", ["linux-x64"]);
     expect(() => placeOf(out.path, "1.0.0", ["linux-x64"])).toThrow(/linux-arm64/);
