@@ -919,11 +919,13 @@ refuse_foreign_checkout() {
     *) [ "$is_root" = no ] || caller=$SUDO_UID ;;
   esac
   foreign=$(find "$checkout" ! -type l \( -perm -002 -o ! -user 0 ! -user "$caller" \) -print 2>&1 | head -n 1)
-  if [ -z "$foreign" ] && [ "$is_root" = yes ]; then
-    foreign=$(find "$checkout" ! -type l -perm -020 ! -group 0 -print 2>&1 | head -n 1)
-  fi
   [ -z "$foreign" ] || die "nothing is built in $checkout: others than you and root may write to $foreign" \
     "Where you trust what is in there, take it over: chown -R, and chmod -R go-w."
+  [ "$is_root" = yes ] || return 0
+  foreign=$(find "$checkout" ! -type l -perm -020 ! -group 0 -print 2>&1 | head -n 1)
+  # A clone made with umask 002: that group may have no other member, which no two systems tell in the same way.
+  [ -z "$foreign" ] || die "nothing is built in $checkout: whoever is in its group may write to $foreign" \
+    "Where you trust what is in there: sudo chmod -R g-w '$checkout'"
 }
 
 refuse_foreign_target() {

@@ -174,6 +174,25 @@ describe("install.sh", () => {
       }
       expect(at.built()).toBe(false);
     });
+
+    test.skipIf(process.getuid?.() !== 0)(
+      "what a group may write to is built by root after the command it names",
+      () => {
+        using at = checkout(OWN);
+        chownSync(at.build, 0, 65_534);
+        chmodSync(at.build, 0o775);
+        const { code, err } = at.run();
+        expect({ code, err }).toEqual({
+          code: 1,
+          err: expect.stringContaining(`whoever is in its group may write to ${at.build}`),
+        });
+        expect(at.built()).toBe(false);
+        const [, command = ""] = /sudo (chmod -R g-w .*)/.exec(err) ?? [];
+        expect(spawnSync("sh", ["-c", command]).status).toBe(0);
+        expect(at.run()).toMatchObject({ code: 0, err: "" });
+        expect(at.built()).toBe(true);
+      },
+    );
   });
 
   test.skipIf(!existsSync(BUILT))("installs the built binary, which runs from where it was put", () => {
