@@ -33,10 +33,13 @@ export function stateDirOf(values: Values, host: Host): string {
 
 /** Where it is when nobody says: where a service of this account has it, so that one edge is meant by both. */
 export function usualStateDir(host: Host, isRoot = process.getuid?.() === 0): string {
-  const ofSystem = isRoot || host.platform === "win32";
-  const given = host.env["XDG_STATE_HOME"];
-  if (!ofSystem && given !== undefined && given !== "") return `${given}/culvert`;
-  return edgeLayout(host, ofSystem ? { kind: "system" } : { kind: "user", home: host.homeDir }).stateDir;
+  return edgeLayout(host, isRoot || host.platform === "win32" ? SYSTEM : userScope(host)).stateDir;
+}
+
+/** A service of this account alone. A relative XDG_STATE_HOME is none (XDG Base Directory Specification). */
+export function userScope({ env, homeDir }: Host): Scope {
+  const stateHome = env["XDG_STATE_HOME"];
+  return { kind: "user", home: homeDir, stateHome: stateHome?.startsWith("/") === true ? stateHome : undefined };
 }
 
 function edgeLayout(host: Host, scope: Scope): Layout {

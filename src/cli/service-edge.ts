@@ -3,18 +3,20 @@ import { dirname, resolve } from "node:path";
 import type { Flag } from "../config/flags.ts";
 import { expandHome } from "../config/host.ts";
 import type { Values } from "../config/values.ts";
+import { layoutOf } from "../service/layout.ts";
 import type { FileStep, Step } from "../service/steps.ts";
 import { SERVICE_EDGE_FLAGS } from "./service-flags.ts";
 import { type Found, read } from "./service-identity.ts";
 import { type Place, programProblem } from "./service-plan.ts";
+import { installedStateDir } from "./service-target.ts";
 
 const ENV_VALUE = /^[^'"\\\n$`]*$/;
 /** Read there by us alone, and not by a shell; paths have backslashes. */
 const WINDOWS_ENV_VALUE = /^[^'\r\n]*$/;
 /** An edge is there where this file is. */
 const DATABASE = "culvert.db";
-/** Where the edge of the machine's service was at first. */
-const FORMER_STATE_DIR = "/var/lib/culvert-edge";
+/** What can be a name in StateDirectory= of a unit; `private` is systemd's. */
+const SYSTEMD_STATE = /^\/var\/lib\/(?!private$)\w[\w.-]*$/;
 const OTHERS_READ = 0o004;
 const OTHERS_ENTER = 0o001;
 
@@ -31,18 +33,13 @@ interface EdgeSettings {
   readonly notes: readonly string[];
 }
 
-/**
- * Everything that installs an edge's service, and what its owner should know; or why it cannot be.
- *
- * @param used where commands of this account look for an edge when nobody says
- */
+/** Everything that installs an edge's service, and what its owner should know; or why it cannot be. */
 export function planEdge(
   place: Place,
   values: Values,
-  used: string,
 ): Found<{ readonly steps: readonly Step[]; readonly notes: readonly string[] }> {
   const { init, spec, layout } = place;
-  const refused = programProblem(place) ?? strandedEdge(place, used);
+  const refused = programProblem(place) ?? stateDirProblem(place) ?? otherEdge(place);
   if (refused !== undefined) return { ok: false, error: refused };
   const settings = planEdgeSettings(place, values);
   if (!settings.ok) return settings;
@@ -96,20 +93,34 @@ function planEdgeSettings(place: Place, values: Values): Found<EdgeSettings> {
   };
 }
 
-/**
- * Why an edge that is there would be left aside by a service with a state directory of its own, and what to do;
- * undefined = there is none, or the service's own is there already.
- */
-function strandedEdge({ host, init, spec, layout }: Place, used: string): string | undefined {
-  const { stateDir } = layout;
-  if (host.exists(`${stateDir}/${DATABASE}`)) return undefined;
-  const former = init.family === "linux" && spec.scope.kind === "system" ? [FORMER_STATE_DIR] : [];
-  const other = [used, ...former].find((dir) => dir !== stateDir && host.exists(`${dir}/${DATABASE}`));
-  if (other === undefined) return undefined;
+/** Why the service cannot have its state where it was told to. */
+function stateDirProblem({ host, init, spec, layout }: Place): string | undefined {
+  const { stateDir } = spec;
+  if (stateDir === undefined) return undefined;
+  const refuse = (why: string): string => `--state-dir ${stateDir}: ${why}`;
+  if (init.family === "windows") return refuse("a service of Windows has its state in its own place");
+  if (init.kind === "systemd" && spec.scope.kind === "system" && !SYSTEMD_STATE.test(stateDir)) {
+    return refuse("systemd gives a service a folder right below /var/lib, such as /var/lib/culvert-two");
+  }
+  if (init.account(spec) !== undefined && !/^[\w@%+=:,./-]+$/.test(stateDir)) {
+    return refuse("it holds characters that a service script cannot");
+  }
+  // The folder becomes the account's, with all that is in it.
+  const mine = stateDir === layoutOf({ ...spec, stateDir: undefined }, init.family).stateDir;
+  const installed = installedStateDir(host, init, spec) === stateDir;
+  if (mine || installed || !host.exists(stateDir) || host.exists(`${stateDir}/${DATABASE}`)) return undefined;
+  return refuse(`there is something, and no edge: name a folder that ${layout.id} can have`);
+}
+
+/** Why the edge of the installed service would be left aside, and what to do; undefined = it would not. */
+function otherEdge({ host, init, spec, layout }: Place): string | undefined {
+  const installed = installedStateDir(host, init, spec);
+  if (installed === undefined || installed === layout.stateDir) return undefined;
+  if (!host.exists(`${installed}/${DATABASE}`)) return undefined;
   return [
-    `There is an edge in ${other}, and the service's is in ${stateDir}, where it would begin with nothing`,
-    `Stop what runs on it, then move it: mv "$(readlink -f ${other})" ${stateDir}`,
-    `To begin anew instead, put it elsewhere.`,
+    `${init.unit(spec)} runs the edge in ${installed}, and would have that in ${layout.stateDir} instead`,
+    `To keep it: give --state-dir ${installed}`,
+    "To leave it: culvert service uninstall --edge, which leaves its files, and install again",
   ].join("\n");
 }
 
@@ -149,7 +160,7 @@ function hiddenProblem({ init, spec, layout }: Place, flag: string, path: string
 /** A service's account is nobody's: it reads what everybody may. */
 function closedNote({ init, spec, layout }: Place, flag: string, path: string): string | undefined {
   const isOther = spec.scope.kind === "system" && spec.user === undefined && init.family !== "windows";
-  if (!isOther || init.kind === "launchd" || path.startsWith(`${layout.stateDir}/`)) return undefined;
+  if (!isOther || init.kind === "launchd" || `${path}/`.startsWith(`${layout.stateDir}/`)) return undefined;
   const closed = closedPart(path);
   if (closed === undefined) return undefined;
   return closed === "missing"

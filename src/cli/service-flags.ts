@@ -1,6 +1,6 @@
 import type { Flag } from "../config/flags.ts";
 import { INIT_KINDS } from "../service/init.ts";
-import { EDGE_RUN_FLAGS, STATE_DIR_FLAG } from "./edge-flags.ts";
+import { EDGE_RUN_FLAGS } from "./edge-flags.ts";
 
 const NAME_FLAG = {
   name: "name",
@@ -31,10 +31,8 @@ const DRY_RUN_FLAG = {
 
 const COMMON = [NAME_FLAG, EDGE_FLAG, INIT_FLAG] as const;
 
-/** Settings of an edge that its service can be installed with; where it keeps its state is the service's own affair. */
-export const SERVICE_EDGE_FLAGS: readonly Flag[] = EDGE_RUN_FLAGS.filter(
-  (flag) => flag.name !== STATE_DIR_FLAG.name,
-).map(({ ...flag }) => ({ ...flag, hidden: true }));
+/** Settings of an edge that its service can be installed with. */
+export const SERVICE_EDGE_FLAGS: readonly Flag[] = EDGE_RUN_FLAGS.map(({ ...flag }) => ({ ...flag, hidden: true }));
 
 export const SERVICE_INSTALL_FLAGS: readonly Flag[] = [
   ...COMMON,

@@ -4,7 +4,6 @@ import { replaceable } from "../service/program-owner.ts";
 import { quoteWord } from "../service/quote.ts";
 import { describeStep, type Step } from "../service/steps.ts";
 import { type Context, EXIT } from "./command.ts";
-import { usualStateDir } from "./edge-state.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { planEdge } from "./service-edge.ts";
 import { SERVICE_EDGE_FLAGS, SERVICE_INSTALL_FLAGS } from "./service-flags.ts";
@@ -81,7 +80,7 @@ async function prepare(context: Context, target: Target): Promise<Found<Prepared
   const refused = ownerProblem(target);
   if (refused !== undefined) return { ok: false, error: refused };
   if (spec.role === "edge") {
-    const planned = planEdge(place, values, usualStateDir(host));
+    const planned = planEdge(place, values);
     if (!planned.ok) return planned;
     for (const note of planned.value.notes) context.note(note);
     return { ok: true, value: { steps: planned.value.steps, takeover: undefined } };

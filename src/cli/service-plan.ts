@@ -1,6 +1,6 @@
 import type { Host } from "../config/host.ts";
 import type { InitSystem } from "../service/init.ts";
-import type { Layout, ServiceSpec } from "../service/layout.ts";
+import { type Layout, layoutOf, type ServiceSpec } from "../service/layout.ts";
 import type { FileStep, Step } from "../service/steps.ts";
 import { configProblems, type Found, type Identity, identityOfToken, read } from "./service-identity.ts";
 import { type ServiceConfig, withoutIdentity } from "./service-secrets.ts";
@@ -59,11 +59,11 @@ export function planConnector(place: Place, wanted: Wanted): Found<readonly Step
 
 /** What takes a service away; with `purge` also what belongs to whoever made the tunnel. */
 export function planUninstall(
-  { init, spec, layout }: Omit<Place, "host">,
+  { host, init, spec, layout }: Place,
   options: { readonly purge: boolean; readonly others: readonly string[] },
 ): readonly Step[] {
   const owned =
-    spec.role === "edge" ? [layout.envFile, ...stateDirs(init, spec, layout)] : [layout.tokenFile, layout.configFile];
+    spec.role === "edge" ? [layout.envFile, ...stateDirs(host, init, spec)] : [layout.tokenFile, layout.configFile];
   const remove = (paths: readonly string[]): readonly Step[] =>
     paths.map((path) => ({ kind: "remove", path }) as const);
   const ownRunDir = init.kind !== "systemd";
@@ -85,10 +85,17 @@ export function keptFiles({ spec, layout, host }: Omit<Place, "init">): readonly
   return paths.filter((path) => host.exists(path));
 }
 
-/** A dynamic account's state is in a folder that only root enters, with a link to it. */
-function stateDirs(init: InitSystem, { scope }: ServiceSpec, { stateDir }: Layout): readonly string[] {
-  const name = stateDir.slice(stateDir.lastIndexOf("/") + 1);
-  return init.kind === "systemd" && scope.kind === "system" ? [stateDir, `/var/lib/private/${name}`] : [stateDir];
+/**
+ * What an edge's service has its state in. A folder that only its definition names goes only with an edge in it, since that
+ * may be anything. A dynamic account's is one that only root enters, with a link to it.
+ */
+function stateDirs(host: Host, init: InitSystem, spec: ServiceSpec): readonly string[] {
+  const usual = layoutOf({ ...spec, stateDir: undefined }, init.family).stateDir;
+  const stateDir = spec.stateDir ?? usual;
+  if (stateDir !== usual && !host.exists(`${stateDir}/culvert.db`)) return [];
+  const [, name] = /^\/var\/lib\/([^/]+)$/.exec(stateDir) ?? [];
+  const linked = init.kind === "systemd" && spec.scope.kind === "system" && name !== undefined;
+  return linked ? [stateDir, `/var/lib/private/${name}`] : [stateDir];
 }
 
 function planConfig(place: Place, { config, replace }: Wanted, identity: Identity): Found<Step> {

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Flag } from "../config/flags.ts";
-import type { Host } from "../config/host.ts";
+import { expandHome, type Host } from "../config/host.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { createEdgeControl } from "../edge/control/client.ts";
@@ -17,6 +18,8 @@ import { createSystemd, parseSystemdVersion } from "../service/systemd.ts";
 import { sysv } from "../service/sysv.ts";
 import { createWindows } from "../service/windows.ts";
 import type { Context } from "./command.ts";
+import { STATE_DIR_FLAG } from "./edge-flags.ts";
+import { userScope } from "./edge-state.ts";
 import { reportFailure } from "./failure.ts";
 import { read } from "./service-identity.ts";
 
@@ -65,23 +68,53 @@ export async function findTarget(
   const named: ServiceSpec = {
     role,
     name,
-    scope: ownScope ? { kind: "user", home: context.host.homeDir } : { kind: "system" },
+    scope: ownScope ? userScope(context.host) : { kind: "system" },
     program: programOf(),
     user: values.string("user"),
   };
   const init = await createInit(known, uid);
+  const placed: ServiceSpec = {
+    ...named,
+    // An installation goes by what it is told, now or before; what is done to a service is done to the one that is there.
+    stateDir: flags.some((flag) => flag.name === STATE_DIR_FLAG.name)
+      ? askedStateDir(context.host, init, named, values)
+      : (installedStateDir(context.host, init, named) ?? askedStateDir(context.host, init, named, values)),
+  };
   const spec =
-    values.source("user") === undefined ? { ...named, user: installedUser(context.host, init, named) } : named;
+    values.source("user") === undefined ? { ...placed, user: installedUser(context.host, init, placed) } : placed;
   const machine = ownScope && known === "systemd" ? createMachine(sessionOf(context.host.env, uid)) : thisMachine;
   return { init, spec, layout: layoutOf(spec, init.family), machine, values };
 }
 
 /** An upgrade installs services again without a word about their account. */
 function installedUser(host: Host, init: InitSystem, spec: ServiceSpec): string | undefined {
-  return init.installedUser(spec, (path) => {
-    const text = host.exists(path) ? read(host, path) : undefined;
-    return text?.ok === true ? text.value : undefined;
-  });
+  return init.installedUser(spec, (path) => textOf(host, path));
+}
+
+/** Where the installed service of an edge has its state; undefined = there is none, or nobody tells. */
+export function installedStateDir(
+  host: Host,
+  { program }: Pick<InitSystem, "program">,
+  spec: ServiceSpec,
+): string | undefined {
+  if (spec.role !== "edge" || "query" in program) return undefined;
+  const words = program.read(textOf(host, program.file(spec)) ?? "");
+  const at = words.indexOf(`--${STATE_DIR_FLAG.name}`);
+  return at < 0 ? undefined : words[at + 1];
+}
+
+/** What is said now, else what an earlier installation was told. */
+function askedStateDir(host: Host, { family }: InitSystem, spec: ServiceSpec, values: Values): string | undefined {
+  if (spec.role !== "edge") return undefined;
+  const given = values.string(STATE_DIR_FLAG.name);
+  if (given !== undefined) return resolve(expandHome(host, given));
+  const [variable] = STATE_DIR_FLAG.env;
+  return new RegExp(`^${variable}='([^'\\n]*)'$`, "m").exec(textOf(host, layoutOf(spec, family).envFile) ?? "")?.[1];
+}
+
+function textOf(host: Host, path: string): string | undefined {
+  const text = host.exists(path) ? read(host, path) : undefined;
+  return text?.ok === true ? text.value : undefined;
 }
 
 /** Where an account's systemd answers, which `su` and `sudo` do not say. */
@@ -124,7 +157,7 @@ export async function stateOf({ init, spec, layout, machine }: Target): Promise<
 /** The program that the installed service starts; undefined = there is none, or it is not for this account to know. */
 export async function installedProgram({ init: { program }, spec }: Target): Promise<string | undefined> {
   try {
-    return "query" in program ? await program.query(spec) : program.read(readFileSync(program.file(spec), "utf8"));
+    return "query" in program ? await program.query(spec) : program.read(readFileSync(program.file(spec), "utf8"))[0];
   } catch {
     return undefined;
   }

@@ -16,7 +16,7 @@ export async function run(context: Context): Promise<number> {
   if ("code" in target) return target.code;
   const { init, spec, layout, machine, values } = target;
   const purge = values.bool("purge");
-  const steps = planUninstall({ init, spec, layout }, { purge, others: othersInstalled(target) });
+  const steps = planUninstall({ host: context.host, init, spec, layout }, { purge, others: othersInstalled(target) });
   if (values.bool("dry-run")) {
     for (const step of steps) context.print(describeStep(step));
     return EXIT.ok;

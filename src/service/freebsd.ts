@@ -44,7 +44,7 @@ export const freebsd: InitSystem = {
     ],
     read: ({ stdout }) => readScriptState(stdout),
   },
-  program: { file: scriptPath, read: programOfFreebsd },
+  program: { file: scriptPath, read: wordsOfFreebsd },
   logs: (spec, options) => logTail(layout(spec).logFile, options),
 };
 
@@ -95,9 +95,8 @@ run_rc_command "$1"
 }
 
 /** The program in a script's text: what daemon(8) starts. */
-function programOfFreebsd(text: string): string | undefined {
-  const line = /^command_args=".*? -- (.*)"$/m.exec(text)?.[1];
-  return line === undefined ? undefined : splitWords(line)[0];
+function wordsOfFreebsd(text: string): readonly string[] {
+  return splitWords(/^command_args=".*? -- (.*)"$/m.exec(text)?.[1] ?? "");
 }
 
 /** rc.conf knows no hyphens in names. */

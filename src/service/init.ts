@@ -56,9 +56,12 @@ export interface InitSystem {
         read(outcome: Outcome, spec: ServiceSpec): ServiceState;
       }
     | { query(spec: ServiceSpec): Promise<ServiceState> };
-  /** What the installed service starts: the file that says it and how to read it, or a question of our own. */
+  /**
+   * What the installed service starts: the file that says it and how to read its words, the program first, or a question of
+   * our own, which answers with the program alone.
+   */
   readonly program:
-    | { file(spec: ServiceSpec): string; read(text: string): string | undefined }
+    | { file(spec: ServiceSpec): string; read(text: string): readonly string[] }
     | { query(spec: ServiceSpec): Promise<string | undefined> };
   /** A program that prints the log. */
   logs(spec: ServiceSpec, options: { readonly lines: number; readonly follow: boolean }): readonly string[];

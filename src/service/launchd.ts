@@ -54,7 +54,7 @@ export function createLaunchd(uid: number): InitSystem {
       ask: (spec) => ["launchctl", "print", target(spec)],
       read: readState,
     },
-    program: { file: plistPath, read: programOfPlist },
+    program: { file: plistPath, read: wordsOfPlist },
     logs: (spec, options) => logTail(logOf(spec), options),
   };
 }
@@ -105,10 +105,10 @@ ${spec.scope.kind === "system" && spec.user !== undefined ? `	<key>UserName</key
 `;
 }
 
-/** The program in a property list's text; an edge's stands behind the shell, its script and the file that it reads. */
-function programOfPlist(text: string): string | undefined {
-  const words = plistWords(text);
-  return words?.[0] === "/bin/sh" ? words[4] : words?.[0];
+/** What a property list's text starts; an edge's stands behind the shell, its script and the file that it reads. */
+function wordsOfPlist(text: string): readonly string[] {
+  const words = plistWords(text) ?? [];
+  return words[0] === "/bin/sh" ? words.slice(4) : words;
 }
 
 /** launchd opens the log as the account it starts the program as, which may not write beside the logs of others. */

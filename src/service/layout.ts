@@ -2,7 +2,14 @@
 export type Role = "connector" | "edge";
 
 /** Whose service it is: the machine's, or one account's, which needs no administrator. */
-export type Scope = { readonly kind: "system" } | { readonly kind: "user"; readonly home: string };
+export type Scope =
+  | { readonly kind: "system" }
+  | {
+      readonly kind: "user";
+      readonly home: string;
+      /** Where the account keeps state on Linux (XDG_STATE_HOME). @default `.local/state` in its home */
+      readonly stateHome?: string | undefined;
+    };
 
 /** One service as everything here knows it. */
 export interface ServiceSpec {
@@ -14,6 +21,8 @@ export interface ServiceSpec {
   readonly program: readonly string[];
   /** An account that exists; undefined = one of its own. */
   readonly user: string | undefined;
+  /** An edge's state, where it is not in the usual place. */
+  readonly stateDir?: string | undefined;
 }
 
 /** Operating systems whose folders differ. */
@@ -70,7 +79,7 @@ export function layoutOf(spec: ServiceSpec, family: Family): Layout {
     configFile: under(own, "config.yml"),
     envFile: under(config, "edge.env"),
     // On Linux where `culvert edge` has always had it; elsewhere the folder above is not the edge's alone.
-    stateDir: under(state, family === "linux" ? "culvert" : "culvert-edge"),
+    stateDir: spec.stateDir ?? under(state, family === "linux" ? "culvert" : "culvert-edge"),
     runDir: run,
     connectedFile: under(run, `${id}.pid`),
     logFile: under(logs, `${id}.log`),
@@ -88,9 +97,9 @@ function roots(
       if (scope.kind === "system") {
         return { config: "/etc/culvert", state: "/var/lib", run: `/run/${id}`, logs: "/var/log" };
       }
-      const { home } = scope;
-      const state = `${home}/.local/state`;
-      return { config: `${home}/.config/culvert`, state, run: `${state}/culvert`, logs: state };
+      const { home, stateHome } = scope;
+      const own = `${home}/.local/state`;
+      return { config: `${home}/.config/culvert`, state: stateHome ?? own, run: `${own}/culvert`, logs: own };
     }
     case "freebsd":
       return { config: "/usr/local/etc/culvert", state: "/var/db", run: `/var/run/${id}`, logs: "/var/log" };

@@ -39,7 +39,7 @@ export const openrc: InitSystem = {
     ask: (spec) => ["sh", "-c", stateScript(spec)],
     read: ({ stdout }) => readScriptState(stdout),
   },
-  program: { file: scriptPath, read: programOfOpenrc },
+  program: { file: scriptPath, read: wordsOfOpenrc },
   logs: (spec, options) => logTail(layout(spec).logFile, options),
 };
 
@@ -86,10 +86,10 @@ export function renderOpenrc(spec: ServiceSpec): string {
   ].join("\n")}\n`;
 }
 
-/** The program in a script's text; where another gives it rights, that is the other command. */
-function programOfOpenrc(text: string): string | undefined {
-  const line = /^ *command=(?!\$)(.*)$/m.exec(text)?.[1];
-  return line === undefined ? undefined : splitWords(line)[0];
+/** What a script's text starts; where another program gives it rights, that is the other command. */
+function wordsOfOpenrc(text: string): readonly string[] {
+  const [, command = "", args = ""] = /^ *command=(?!\$)(.*)\n *command_args="(.*)"$/m.exec(text) ?? [];
+  return [...splitWords(command), ...splitWords(args)];
 }
 
 function becomeUser(command: string, words: readonly string[], user: string): readonly string[] {

@@ -11,6 +11,8 @@ const STATIC_ACCOUNT = "culvert";
 const HAS_CREDENTIALS = 247;
 const HAS_RESTART_STEPS = 254;
 
+/** Where a service of the machine may have its state, in a folder that systemd makes (systemd.exec(5)). */
+const STATES = "/var/lib/";
 const SYSTEM_UNITS = "/etc/systemd/system";
 const STATE_PROPERTIES = [
   ...["LoadState", "UnitFileState", "ActiveState", "SubState", "MainPID", "NRestarts"],
@@ -124,7 +126,7 @@ export function createSystemd(version: number): InitSystem {
       ask: (spec) => [...control(spec), "show", unitName(spec), `--property=${STATE_PROPERTIES.join(",")}`],
       read: readState,
     },
-    program: { file: unitPath, read: programOfUnit },
+    program: { file: unitPath, read: wordsOfUnit },
     logs: (spec, { lines, follow }) => [
       "journalctl",
       ...(spec.scope.kind === "user" ? ["--user"] : []),
@@ -189,10 +191,10 @@ export function renderUnit(spec: ServiceSpec, version: number): string {
   ].join("\n")}\n`;
 }
 
-/** The program in a unit's text. */
-function programOfUnit(text: string): string | undefined {
-  const line = /^ExecStart=(.*)$/m.exec(text)?.[1];
-  return line === undefined ? undefined : splitWords(line)[0]?.replaceAll("%%", "%").replaceAll("$$", "$");
+/** What a unit's text starts. */
+function wordsOfUnit(text: string): readonly string[] {
+  const line = /^ExecStart=(.*)$/m.exec(text)?.[1] ?? "";
+  return splitWords(line).map((word) => word.replaceAll("%%", "%").replaceAll("$$", "$"));
 }
 
 /** Who it runs as, and in what sandbox. */
@@ -216,7 +218,7 @@ function ownership(spec: ServiceSpec, version: number): readonly string[] {
           // It dials nobody, which is what the C library asks the kernel about its addresses for.
           "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
           // One that root made is given to the account, with all that is in it.
-          "StateDirectory=culvert",
+          `StateDirectory=${layoutOf(spec, "linux").stateDir.slice(STATES.length)}`,
           "StateDirectoryMode=0700",
         ]
       : [

@@ -43,7 +43,7 @@ export const sysv: InitSystem = {
     ask: (spec) => ["sh", "-c", stateScript(spec)],
     read: ({ stdout }) => readScriptState(stdout),
   },
-  program: { file: scriptPath, read: programOfSysv },
+  program: { file: scriptPath, read: wordsOfSysv },
   logs: (spec, options) => logTail(layout(spec).logFile, options),
 };
 
@@ -183,9 +183,8 @@ esac
 }
 
 /** The program in a script's text. */
-function programOfSysv(text: string): string | undefined {
-  const line = /^ *become (.*)$/m.exec(text)?.[1];
-  return line === undefined ? undefined : splitWords(line)[0];
+function wordsOfSysv(text: string): readonly string[] {
+  return splitWords(/^ *become (.*)$/m.exec(text)?.[1] ?? "");
 }
 
 function enableScript(id: string): string {

@@ -65,6 +65,30 @@ const WEBHOOK = "https://hooks.example.test/s3cr3t?a=1";
       expect(listed.stdout).toMatch(/web[\s\S]*mail|mail[\s\S]*web/);
     }, 60_000);
 
+    test("root follows no link that the service's account has put there", async () => {
+      await machine.ask("systemctl", "stop", "culvert-edge");
+      const folder = "/var/lib/private/culvert";
+      const lines = [
+        "echo roots >/etc/victim",
+        `owner=$(stat -c %u:%g ${folder})`,
+        `ln -s /etc/victim ${folder}/edge.json.new; rm -f ${folder}/edge.lock; ln -s /etc/ghost ${folder}/edge.lock`,
+        `chown -h "$owner" ${folder}/edge.json.new ${folder}/edge.lock`,
+        `for pid in $(seq $$ $(($$ + 1000))); do ln -s /etc/victim ${folder}/edge.pid.$pid.tmp; done`,
+      ];
+      await machine.ask("sh", "-ec", lines.join("\n"));
+      const refused = await culvert("edge", "restore", "/root/edge.backup");
+      expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("Cannot lock state directory") });
+      await machine.ask("rm", `${folder}/edge.lock`);
+      expect(await culvert("edge", "restore", "/root/edge.backup")).toMatchObject({ code: 0 });
+      expect(await machine.ask("sh", "-c", "cat /etc/victim; stat -c %u:%g /etc/victim; [ ! -e /etc/ghost ]")).toBe(
+        "roots\n0:0",
+      );
+      await machine.ask("sh", "-c", `rm -rf /etc/victim ${folder}/before-*`);
+      await machine.ask("systemctl", "start", "culvert-edge");
+      expect(await machine.ask("systemctl", "is-active", "culvert-edge")).toBe("active");
+      expect((await culvert("edge", "tunnel", "list")).stdout).toContain("web");
+    }, 120_000);
+
     test("a new version that does not start is taken back, and the timer does not take it again", async () => {
       const { key, publicFile } = makeMinisignKey();
       const program = '#!/bin/sh\n[ "$1" = version ] && echo 99.0.0 && exit\nexit 7\n';
@@ -126,6 +150,26 @@ printf '[Service]\\nSupplementaryGroups=culvert-tls\\n' >/etc/systemd/system/cul
         const refused = await culvert("service", "install", "--edge", "--tls-dir", path);
         expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("the service does not see") });
       }
+    }, 60_000);
+
+    test("an edge in another folder is kept by name, not left aside, and purged with its service", async () => {
+      const other = "/var/lib/culvert-two";
+      expect(await culvert("service", "install", "--edge", "--state-dir", other)).toMatchObject({
+        ...{ code: 1, stderr: expect.stringContaining("give --state-dir /var/lib/culvert") },
+      });
+      expect(await culvert("service", "uninstall", "--edge")).toMatchObject({ code: 0 });
+      expect(await culvert("service", "install", "--edge", "--state-dir", other)).toMatchObject(installed);
+      expect(await culvert("edge", "status", "--state-dir", other)).toMatchObject({ code: 0 });
+      expect(await culvert("service", "install", "--edge")).toMatchObject({
+        ...{ code: 0, stdout: expect.stringContaining("nothing to do") },
+      });
+      expect(await machine.ask("cat", "/etc/systemd/system/culvert-edge.service")).toContain(
+        "\nStateDirectory=culvert-two\n",
+      );
+      expect(await culvert("service", "uninstall", "--edge", "--purge")).toMatchObject({ code: 0 });
+      expect(await machine.ask("sh", "-c", "ls -d /var/lib/culvert* /var/lib/private/*")).toBe(
+        "/var/lib/culvert\n/var/lib/private/culvert",
+      );
     }, 60_000);
   },
 );

@@ -1,19 +1,25 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { usualStateDir } from "../../../src/cli/edge-state.ts";
+import { userScope, usualStateDir } from "../../../src/cli/edge-state.ts";
 import { planEdge } from "../../../src/cli/service-edge.ts";
 import { SERVICE_INSTALL_FLAGS } from "../../../src/cli/service-flags.ts";
+import { planUninstall } from "../../../src/cli/service-plan.ts";
 import { Values } from "../../../src/config/values.ts";
+import { freebsd } from "../../../src/service/freebsd.ts";
 import type { InitSystem } from "../../../src/service/init.ts";
 import { createLaunchd } from "../../../src/service/launchd.ts";
 import { layoutOf, type ServiceSpec } from "../../../src/service/layout.ts";
 import { openrc } from "../../../src/service/openrc.ts";
 import { createSystemd } from "../../../src/service/systemd.ts";
+import { sysv } from "../../../src/service/sysv.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 import { memoryHost } from "../config/memory-host.ts";
 
 const SYSTEMD = createSystemd(252);
+const EDGE: ServiceSpec = {
+  ...{ role: "edge", name: undefined, scope: { kind: "system" }, program: ["/usr/local/bin/culvert"], user: undefined },
+};
 const ENV_FILE = "/etc/culvert/edge.env";
 
 interface Given {
@@ -21,17 +27,17 @@ interface Given {
   readonly files?: Readonly<Record<string, string>>;
   readonly user?: string;
   readonly scope?: ServiceSpec["scope"];
-  readonly env?: Readonly<Record<string, string>>;
+  readonly stateDir?: string;
 }
 
 /** What an installation with these flags comes to: its file of settings and notes, or why not. */
 function plan(flags: Readonly<Record<string, readonly string[]>>, given: Given = {}) {
-  const { init = SYSTEMD, files = {}, user, scope = { kind: "system" } } = given;
-  const spec: ServiceSpec = { role: "edge", name: undefined, scope, program: ["/usr/local/bin/culvert"], user };
-  const host = memoryHost(files, given.env);
+  const { init = SYSTEMD, files = {}, user, scope = { kind: "system" }, stateDir } = given;
+  const spec: ServiceSpec = { ...EDGE, scope, user, stateDir };
+  const host = memoryHost(files);
   const values = new Values(SERVICE_INSTALL_FLAGS, { args: new Map(Object.entries(flags)), env: {} });
   const place = { host, init, spec, layout: layoutOf(spec, init.family) };
-  const planned = planEdge(place, values, usualStateDir(host, scope.kind === "system"));
+  const planned = planEdge(place, values);
   if (!planned.ok) return { error: planned.error, notes: [] };
   const file = planned.value.steps.find((step) => step.kind === "file" && step.path === place.layout.envFile);
   if (file?.kind !== "file") throw new Error("no file of settings is planned");
@@ -144,18 +150,73 @@ describe("the edge that is there", () => {
     expect(layoutOf(spec, family ?? "linux").stateDir).toBe(want);
   });
 
-  test("is not left aside by a service that would begin with nothing", () => {
-    const former = { "/var/lib/culvert-edge/culvert.db": "" };
-    const { error } = plan({}, { files: former });
-    expect(error).toContain("There is an edge in /var/lib/culvert-edge, and the service's is in /var/lib/culvert");
-    expect(error).toContain('mv "$(readlink -f /var/lib/culvert-edge)" /var/lib/culvert');
-    expect(plan({}, { files: { ...former, "/var/lib/culvert/culvert.db": "" } }).error).toBeUndefined();
-    const scope = { kind: "user", home: "/home/me" } as const;
-    const env = { XDG_STATE_HOME: "/data/state" };
-    const files = { "/data/state/culvert/culvert.db": "" };
-    expect(plan({}, { scope, env, files }).error).toContain("There is an edge in /data/state/culvert");
-    expect(plan({}, { scope, env }).error).toBeUndefined();
+  test("is in the account's own place for state, where there is one", () => {
+    const host = memoryHost({}, { XDG_STATE_HOME: "/data/state" });
+    expect(usualStateDir(host, false)).toBe("/data/state/culvert");
+    expect(usualStateDir(host, true)).toBe("/var/lib/culvert");
+    expect(layoutOf({ ...EDGE, scope: userScope(host) }, "linux").stateDir).toBe("/data/state/culvert");
+    expect(usualStateDir(memoryHost({}, { XDG_STATE_HOME: "state" }), false)).toBe("/home/me/.local/state/culvert");
+  });
+
+  const user = { kind: "user", home: "/home/me" } as const;
+  test.each([
+    { name: "systemd", init: SYSTEMD, scope: SYSTEM },
+    { name: "an account's systemd", init: SYSTEMD, scope: user },
+    { name: "OpenRC", init: openrc, scope: SYSTEM },
+    { name: "System V", init: sysv, scope: SYSTEM },
+    { name: "FreeBSD", init: freebsd, scope: SYSTEM },
+    { name: "launchd", init: createLaunchd(0), scope: SYSTEM },
+    { name: "an account's launchd", init: createLaunchd(501), scope: user },
+  ])("is not left aside when $name runs it elsewhere", ({ init, scope }) => {
+    const there = "/var/lib/other";
+    const usual = layoutOf({ ...EDGE, scope }, init.family).stateDir;
+    const definition = installed(init, { ...EDGE, scope, stateDir: there });
+    const files = { ...definition, [`${there}/culvert.db`]: "", [`${usual}/culvert.db`]: "" };
+    const { error } = plan({}, { init, scope, files });
+    expect(error).toContain(`runs the edge in ${there}, and would have that in ${usual} instead`);
+    expect(error).toContain(`give --state-dir ${there}`);
+    const keep = plan({ "state-dir": [there] }, { init, scope, files, stateDir: there });
+    expect(keep.error).toBeUndefined();
+    expect(keep.lines).toContain(`CULVERT_STATE_DIR='${there}'`);
+    expect(plan({}, { init, scope, files: definition }).error).toBeUndefined();
+    expect(plan({}, { init, scope, files: { [`${there}/culvert.db`]: "" } }).error).toBeUndefined();
+  });
+
+  test.each([
+    { stateDir: "/srv/edge", want: "right below /var/lib" },
+    { stateDir: "/var/lib/private", want: "right below /var/lib" },
+    { stateDir: "/var/lib/a/b", want: "right below /var/lib" },
+    { stateDir: "/srv/the edge", init: openrc, want: "characters that a service script cannot" },
+    { stateDir: "/var/lib/mysql", files: { "/var/lib/mysql": "" }, want: "there is something, and no edge" },
+    { stateDir: "/", init: sysv, files: { "/": "" }, want: "there is something, and no edge" },
+  ])("is not looked for in $stateDir", ({ want, ...given }) => {
+    expect(plan({}, given).error).toContain(want);
+  });
+
+  test("goes with its service when all is removed, and nothing else does", () => {
+    const removed = (stateDir: string | undefined, files: Readonly<Record<string, string>>) =>
+      planUninstall(
+        {
+          ...{ host: memoryHost(files), init: SYSTEMD, spec: { ...EDGE, stateDir } },
+          layout: layoutOf({ ...EDGE, stateDir }, "linux"),
+        },
+        { purge: true, others: [] },
+      ).flatMap((step) => (step.kind === "remove" && !step.path.startsWith("/etc/systemd/") ? [step.path] : []));
+    expect(removed(undefined, {})).toEqual([ENV_FILE, "/var/lib/culvert", "/var/lib/private/culvert"]);
+    expect(removed("/var/lib/other", { "/var/lib/other/culvert.db": "" })).toEqual([
+      ...[ENV_FILE, "/var/lib/other", "/var/lib/private/other"],
+    ]);
+    expect(removed("/srv", { "/srv": "" })).toEqual([ENV_FILE]);
   });
 });
+
+/** What is on disk once a service is installed. */
+function installed(init: InitSystem, spec: ServiceSpec): Readonly<Record<string, string>> {
+  const { program } = init;
+  if ("query" in program) throw new Error("this system has no file");
+  const path = program.file(spec);
+  const step = init.install(spec).find((each) => each.kind === "file" && each.path === path);
+  return { [path]: step?.kind === "file" ? step.content : "" };
+}
 
 const SYSTEM = { kind: "system" } as const;

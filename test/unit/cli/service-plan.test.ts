@@ -2,10 +2,11 @@ import { expect, test } from "bun:test";
 import { planUninstall } from "../../../src/cli/service-plan.ts";
 import { layoutOf, type Scope, type ServiceSpec } from "../../../src/service/layout.ts";
 import { createSystemd } from "../../../src/service/systemd.ts";
+import { memoryHost } from "../config/memory-host.ts";
 
 function purged(scope: Scope, role: ServiceSpec["role"]): readonly string[] {
   const spec: ServiceSpec = { role, name: undefined, scope, program: ["/usr/local/bin/culvert"], user: undefined };
-  const place = { init: createSystemd(252), spec, layout: layoutOf(spec, "linux") };
+  const place = { host: memoryHost(), init: createSystemd(252), spec, layout: layoutOf(spec, "linux") };
   const steps = planUninstall(place, { purge: true, others: [] });
   return steps.flatMap((step) => (step.kind === "remove" || step.kind === "remove-empty" ? [step.path] : []));
 }

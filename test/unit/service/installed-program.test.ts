@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { freebsd } from "../../../src/service/freebsd.ts";
 import type { InitSystem } from "../../../src/service/init.ts";
 import { createLaunchd } from "../../../src/service/launchd.ts";
-import type { ServiceSpec } from "../../../src/service/layout.ts";
+import { layoutOf, type ServiceSpec } from "../../../src/service/layout.ts";
 import { openrc } from "../../../src/service/openrc.ts";
 import { createSystemd } from "../../../src/service/systemd.ts";
 import { sysv } from "../../../src/service/sysv.ts";
@@ -24,10 +24,14 @@ function specOf(path: string, part: Partial<ServiceSpec>): ServiceSpec {
 
 /** What the installed file says, with the file as it is installed. */
 function readBack(init: InitSystem, spec: ServiceSpec): string | undefined {
+  return wordsBack(init, spec)[0];
+}
+
+function wordsBack(init: InitSystem, spec: ServiceSpec): readonly string[] {
   if ("query" in init.program) throw new Error("this system has no file");
   const path = init.program.file(spec);
   const step = init.install(spec).find((each) => each.kind === "file" && each.path === path);
-  return step?.kind === "file" ? init.program.read(step.content) : undefined;
+  return step?.kind === "file" ? init.program.read(step.content) : [];
 }
 
 describe.each(SYSTEMS.map((init) => [init.kind, init] as const))("%s", (_, init) => {
@@ -38,9 +42,17 @@ describe.each(SYSTEMS.map((init) => [init.kind, init] as const))("%s", (_, init)
     expect(readBack(init, specOf(PLAIN, { program: [PLAIN, "/srv/main.ts"] }))).toBe(PLAIN);
   });
 
+  test("so is where an edge has its state", () => {
+    const words = ["edge", "run", "--state-dir"];
+    const usual = layoutOf(specOf(PLAIN, { role: "edge" }), init.family).stateDir;
+    expect(wordsBack(init, specOf(PLAIN, { role: "edge" })).slice(0, 5)).toEqual([PLAIN, ...words, usual]);
+    const named = wordsBack(init, specOf(PLAIN, { role: "edge", stateDir: "/var/lib/other" }));
+    expect(named.slice(0, 5)).toEqual([PLAIN, ...words, "/var/lib/other"]);
+  });
+
   test("a file that somebody else wrote names none", () => {
     if ("query" in init.program) throw new Error("this system has no file");
-    expect(init.program.read("# nothing of ours\n")).toBeUndefined();
+    expect(init.program.read("# nothing of ours\n")).toEqual([]);
   });
 });
 
