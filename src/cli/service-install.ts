@@ -151,7 +151,7 @@ async function install(
   else if (changed.size === 0 && runs === "other" && canHandOver(target, before)) {
     // Nothing but the program is new. A restart would let new requests wait for the end of those that run.
     context.print(`${unit} runs another version of the program, which makes way for this one`);
-    if (!(await handOver(target, before.pid, context.stop))) {
+    if ((await handOver(target, before.pid, context.stop)) !== "taken") {
       context.note(`culvert: ${unit} still runs the version before: this one did not take over`);
       context.note("See 'culvert service logs'. 'culvert service restart' ends that version all the same.");
       return EXIT.failed;

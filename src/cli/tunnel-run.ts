@@ -151,7 +151,10 @@ async function serve(
       quickTunnelHostname,
       flags: placedFlags(config),
       management: config.management && { ...config.management, live },
-      onConnections: (count) => notifier.connections(count),
+      onConnections: (count) => {
+        notifier.connections(count);
+        succession.connections(count);
+      },
       platform: process.platform,
       arch: process.arch,
     },

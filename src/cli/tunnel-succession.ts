@@ -45,6 +45,9 @@ export class TunnelSuccession {
   readonly #forgetSignal: () => void;
   #handingOver: Promise<void> | undefined;
   #bridge: Bridge | undefined;
+  #connections = 0;
+  /** There was a time without a connection since the last hand-over began. */
+  #cutOff = false;
 
   constructor(context: Context, deps: SuccessionDeps) {
     this.#context = context;
@@ -71,6 +74,12 @@ export class TunnelSuccession {
       this.#context.stop.removeEventListener("abort", relieve);
       relieve();
     });
+  }
+
+  /** How many this program has now. */
+  connections(count: number): void {
+    this.#connections = count;
+    if (count === 0) this.#cutOff = true;
   }
 
   /** Updates from time to time, where that is asked for and can be done. */
@@ -105,6 +114,7 @@ export class TunnelSuccession {
       schedule: { everyMs, window: window?.ok === true ? window.value : undefined },
       signal: AbortSignal.any([stop, this.#ended.signal]),
       handOver: () => this.handOver(),
+      couldServe: () => !this.#cutOff,
     });
   }
 
@@ -142,6 +152,7 @@ export class TunnelSuccession {
     if (this.#bridge !== undefined) return;
     const { file, args } = succession;
     const signal = AbortSignal.any([stop, this.#ended.signal]);
+    this.#cutOff = this.#connections === 0;
     this.#deps.log.info(`Starting "${file}" anew, to take over from version ${VERSION}`);
     const bridge = await startBridge({ file, args, env: host.env }, { ...this.#deps, signal });
     this.#bridge = bridge;

@@ -14,7 +14,7 @@ import { UPDATE_FLAGS } from "./update-flags.ts";
 import { readAuthorities, readKeys } from "./update-keys.ts";
 import { RunningServices } from "./update-services.ts";
 
-/** What a timer or a script acts on: after `updated` the service wants a restart (surface: section 7). */
+/** What a timer or a script acts on: there is a new program, which what runs may still have to take (surface: section 7). */
 const UPDATED = 11;
 const UPDATE_FAILED = 10;
 /** Progress is said each time this share more has come. */
@@ -68,21 +68,27 @@ export async function run(context: Context): Promise<number> {
       onProgress: progress(note),
     };
     if (!withServices) return report(await update(options), running.path, print);
-    const services = await RunningServices.find(context, running.path);
-    const outcome = await updateOnTrial({ ...options, takeOver: () => services.takeOver() });
-    if (outcome.kind !== "failed") return report(outcome, running.path, print);
+    const services = await RunningServices.of(context, running.path);
+    const outcome = await updateOnTrial({
+      ...options,
+      takeOver: (installed) => services.takeOver({ resumed: installed === running.version }),
+      bringBack: () => services.bringBack(),
+    });
+    if (outcome.kind !== "failed") return report(outcome, running.path, print, services.serving > 0);
     note(`culvert: Version ${outcome.version} does not work here: ${outcome.reason}`);
-    const { version: failed, backTo } = outcome;
+    const { version: failed, backTo, rejected } = outcome;
     if (backTo === undefined)
       return fail("It is not taken back: this was stopped, or another process has changed the program");
-    await services.bringBack();
-    return fail(`${running.path} is culvert ${backTo} again, and no update takes ${failed} by itself`);
+    const next = rejected
+      ? `no update takes ${failed} by itself`
+      : `the next one tries ${failed} again: its fault is not proven`;
+    return fail(`${running.path} is culvert ${backTo} again, and ${next}`);
   } catch (error) {
     return fail(describe(error));
   }
 }
 
-function report(outcome: UpdateOutcome, path: string, print: (text: string) => void): number {
+function report(outcome: UpdateOutcome, path: string, print: (text: string) => void, served = false): number {
   switch (outcome.kind) {
     case "current":
       print(`culvert ${outcome.version} is the newest version`);
@@ -100,7 +106,10 @@ function report(outcome: UpdateOutcome, path: string, print: (text: string) => v
       return EXIT.ok;
     }
     case "updated":
-      print(`${path} is now culvert ${outcome.to}, before ${outcome.from}: restart what runs it`);
+      print(
+        `${path} is now culvert ${outcome.to}, before ${outcome.from}` +
+          (served ? ", and its services run it" : ": restart what runs it"),
+      );
       return UPDATED;
   }
 }

@@ -23,6 +23,8 @@ export interface AutoUpdateOptions {
   readonly signal: AbortSignal;
   /** Lets the program file, as it is now, take over; rejects when it does not, and then nothing has changed. */
   readonly handOver: () => Promise<void>;
+  /** Whether this process could serve all through the last try, so that the version is at fault. @default it could */
+  readonly couldServe?: () => boolean;
 }
 
 /** Why the program at this path is not this process's to replace; undefined when it is. */
@@ -37,7 +39,7 @@ export async function whyNotReplaceable(path: string): Promise<string | undefine
 
 /**
  * Looks for newer versions now and then, installs one and lets it take over. A version that does not take over is taken
- * back and not tried again, by this process or by another. Resolves at the end of the signal, or after the hand-over; never rejects.
+ * back and, where that is its fault, not tried again, by this process or by another. Resolves at the end of the signal, or after the hand-over; never rejects.
  */
 export async function updateNowAndThen(options: AutoUpdateOptions): Promise<void> {
   const { clock, log, signal } = options;
@@ -66,11 +68,16 @@ async function tryOnce(options: AutoUpdateOptions, failed: Set<string>): Promise
       log.info(`Version ${version} is installed, and takes over from ${running.version}`);
       await options.handOver();
     },
+    bringBack: async () => options.couldServe?.() ?? true,
   });
   if (outcome.kind === "rejected") return false;
   if (outcome.kind !== "failed") return true;
-  const { version, reason } = outcome;
+  const { version, reason, backTo, rejected } = outcome;
   if (signal.aborted || failed.has(version)) return false;
+  if (backTo !== undefined && !rejected) {
+    log.warn(`Version ${version} is tried again later: the edge was away`, { error: reason });
+    return false;
+  }
   failed.add(version);
   log.error(`Version ${version} does not work here, and ${running.version} goes on`, { error: reason });
   return false;

@@ -1,22 +1,33 @@
 import { describe } from "../core/errors.ts";
 import { begunTrial, endTrial, installedBinary } from "./installed.ts";
-import { rollback, type UpdateOptions, type UpdateOutcome, update } from "./update.ts";
+import { reject, rollback, type UpdateOptions, type UpdateOutcome, update } from "./update.ts";
 
 export interface TrialOptions extends UpdateOptions {
   /** Lets what is installed now, which is this version, serve; rejects when it does not. */
   readonly takeOver: (version: string) => Promise<void>;
+  /**
+   * Lets the version before serve, which is installed again; never rejects. Tells whether the one that failed is at
+   * fault, and not something that hinders both, such as an edge that is away. @default nothing is to do, and it is
+   */
+  readonly bringBack?: () => Promise<boolean>;
 }
 
 export type TrialOutcome =
   | UpdateOutcome
-  /** It was not taken over. `backTo`: this version is installed again, and the one that failed is remembered. */
-  | { readonly kind: "failed"; readonly version: string; readonly backTo: string | undefined; readonly reason: string };
+  /** It was not taken over. `backTo`: this version is installed again. `rejected`: the one that failed is remembered. */
+  | {
+      readonly kind: "failed";
+      readonly version: string;
+      readonly backTo: string | undefined;
+      readonly rejected: boolean;
+      readonly reason: string;
+    };
 
 type Failed = Extract<TrialOutcome, { readonly kind: "failed" }>;
 
 /**
- * An update that holds only when the new version serves: else the version before comes back, and no update takes the new
- * one again by itself. What others have installed is let serve too, and not taken back; nor is a version that was not
+ * An update that holds only when the new version serves: else the version before comes back, and where the new one is at
+ * fault no update takes it again by itself. What others have installed is let serve too, and not taken back; nor is a version that was not
  * tried to the end because of the signal. A trial of the running version that was cut short is gone through first.
  * Throws a TunnelError as `update` does.
  */
@@ -44,9 +55,12 @@ async function tryOut(options: TrialOptions, version: string, ours: boolean): Pr
   } catch (error) {
     const reason = describe(error);
     // Whoever comes next goes on with a trial that was stopped.
-    if (!ours || options.signal.aborted) return { kind: "failed", version, backTo: undefined, reason };
+    if (!ours || options.signal.aborted) return { kind: "failed", version, backTo: undefined, rejected: false, reason };
     // With nothing to go back to it is not tried over and over, instead of what is newer.
-    const back = await rollback(running, clock, { version, reason }).finally(() => endTrial(binary, version));
-    return { kind: "failed", version, backTo: back.kind === "updated" ? back.to : undefined, reason };
+    const back = await rollback(running, clock, version).finally(() => endTrial(binary, version));
+    if (back.kind !== "updated") return { kind: "failed", version, backTo: undefined, rejected: false, reason };
+    const rejected = (await options.bringBack?.()) ?? true;
+    if (rejected) await reject(running, clock, { version, reason });
+    return { kind: "failed", version, backTo: back.to, rejected, reason };
   }
 }

@@ -139,11 +139,11 @@ export interface Blame {
 }
 
 /**
- * Goes back to the version that the last update replaced; once more brings it back. With a blame this is done only while
- * that version is installed, and no update takes it again unless it is named; without one somebody asks, and no update
- * takes the newer of the two again by itself. Throws a TunnelError.
+ * Goes back to the version that the last update replaced; once more brings it back. With `failed` this is done only while
+ * that version is installed; without, somebody asks, and no update takes the newer of the two again by itself. Throws a
+ * TunnelError.
  */
-export async function rollback(running: Running, clock: Clock, blame?: Blame): Promise<UpdateOutcome> {
+export async function rollback(running: Running, clock: Clock, failed?: string): Promise<UpdateOutcome> {
   const binary = installedBinary(running.path);
   const there = await stat(binary.previous).then(
     (found) => found.isFile(),
@@ -153,20 +153,33 @@ export async function rollback(running: Running, clock: Clock, blame?: Blame): P
   const unlock = await lockUpdates(binary);
   try {
     const said = await versionOf(binary.path, clock).catch(() => "");
-    if (blame !== undefined && said !== blame.version) return { kind: "current", version: said };
+    if (failed !== undefined && said !== failed) return { kind: "current", version: said };
     const to = await versionOf(binary.previous, clock);
     if (parseVersion(to) === undefined) throw refusal(`"${binary.previous}" is not a culvert`);
     await swapWithPrevious(binary);
     await endTrial(binary, said);
     await forget(binary.rejected, to);
     const at = new Date(clock.wallMs()).toISOString();
-    if (blame !== undefined) await remember(binary.rejected, { ...blame, at });
-    else if (parseVersion(said) !== undefined && compare(said, to) > 0) {
+    if (failed === undefined && parseVersion(said) !== undefined && compare(said, to) > 0) {
       await remember(binary.rejected, { version: said, at, reason: "rolled back by hand", byHand: true });
     }
     return { kind: "updated", from: running.version, to };
   } catch (error) {
     throw toTunnelError(error, "update.failed", `Cannot replace "${binary.path}"`);
+  } finally {
+    await unlock();
+  }
+}
+
+/** No update takes the version again unless it is named, or has been installed again meanwhile. Throws a TunnelError. */
+export async function reject(running: Running, clock: Clock, blame: Blame): Promise<void> {
+  const binary = installedBinary(running.path);
+  const unlock = await lockUpdates(binary);
+  try {
+    if ((await versionOf(binary.path, clock).catch(() => "")) === blame.version) return;
+    await remember(binary.rejected, { ...blame, at: new Date(clock.wallMs()).toISOString() });
+  } catch (error) {
+    throw toTunnelError(error, "update.failed", `Cannot write "${binary.rejected}"`);
   } finally {
     await unlock();
   }

@@ -139,6 +139,21 @@ describe("by itself", () => {
     expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
   });
 
+  test("what does not take over while the edge is away is taken back, and tried again", async () => {
+    using it = await prepare("1.0.0");
+    const runs: string[] = [];
+    await updateNowAndThen({
+      ...{ ...it.options, schedule, random: () => 0.5, log: silentLogger },
+      handOver: async () => {
+        runs.push(it.left().runs);
+        if (runs.length === 1) throw new TunnelError("update.failed", "It was not registered after 60 s");
+        expect(it.left().files).toEqual([".culvert.trial", "culvert", "culvert.previous"]);
+      },
+      couldServe: () => false,
+    });
+    expect(runs).toEqual([program("1.1.0"), program("1.1.0")]);
+  });
+
   test("what somebody went back from is left alone, until a person's update takes it", async () => {
     using it = await prepare("1.0.0");
     const { clock, running } = it.options;
@@ -235,7 +250,13 @@ describe("by itself", () => {
       const { it, next } = await cutShort();
       using _ = it;
       const reason = "It is not connected";
-      expect(await next(failing)).toEqual({ kind: "failed", version: "1.1.0", backTo: "1.0.0", reason });
+      expect(await next(failing)).toEqual({
+        kind: "failed",
+        version: "1.1.0",
+        backTo: "1.0.0",
+        rejected: true,
+        reason,
+      });
       const files = [".culvert.rejected", "culvert", "culvert.previous"];
       expect(it.left()).toEqual({ files, runs: program("1.0.0") });
     });
@@ -250,6 +271,26 @@ describe("by itself", () => {
     });
   });
 
+  test.each([true, false])(
+    "after the version before is back, whether the new one is at fault is asked: %p",
+    async (atFault) => {
+      using it = await prepare("1.0.0");
+      let ran = "";
+      const outcome = await updateOnTrial({
+        ...{ ...it.options, allowDowngrade: false, check: false, onProgress: () => {} },
+        takeOver: () => Promise.reject(new TunnelError("update.failed", "It is not connected")),
+        bringBack: async () => {
+          ran = it.left().runs;
+          return atFault;
+        },
+      });
+      expect(outcome).toMatchObject({ kind: "failed", backTo: "1.0.0", rejected: atFault });
+      expect(ran).toBe(program("1.0.0"));
+      expect(it.left().files).toEqual([...(atFault ? [".culvert.rejected"] : []), "culvert", "culvert.previous"]);
+      expect(await once(it)).toMatchObject({ kind: atFault ? "rejected" : "updated" });
+    },
+  );
+
   test("a damaged memory of rejections hinders no update, and one that was replaced meanwhile is not taken back", async () => {
     using it = await prepare("1.0.0");
     const { path } = it.options.running;
@@ -261,7 +302,7 @@ describe("by itself", () => {
         throw new TunnelError("update.failed", "No");
       },
     });
-    expect(outcome).toEqual({ kind: "failed", version: "1.1.0", backTo: undefined, reason: "No" });
+    expect(outcome).toEqual({ kind: "failed", version: "1.1.0", backTo: undefined, rejected: false, reason: "No" });
     expect(it.left().runs).toBe(program("1.3.0"));
   });
 });
