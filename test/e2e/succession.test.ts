@@ -211,11 +211,30 @@ const MISSING = bootedMachineMissing("systemd");
   `under systemd${MISSING === undefined ? "" : ` (${MISSING})`}`,
   () => {
     const PROGRAM = "/usr/local/bin/culvert";
+    const UPDATE = [PROGRAM, "update", "--services", "--from", "/release"] as const;
+    const STATE = ["--state-dir", "/srv/edge"] as const;
+    const FIXED = "1.2.1";
+    const LAST = "1.2.2";
     let machine: BootedMachine;
+    let edges = 0;
     beforeAll(async () => {
       machine = await BootedMachine.boot("systemd", { [PROGRAM]: oldBinary, "/srv/program": oldBinary });
     }, 120_000);
     afterAll(async () => await machine?.[Symbol.asyncDispose](), DEADLINE_MS);
+
+    /** Of its own, and no service: those of an edge restart, and end the connections of visitors. */
+    async function startEdge(): Promise<void> {
+      const listen = ["--http-listen", "127.0.0.1:80", "--tunnel-listen", "127.0.0.1:7844"];
+      await machine.ask("systemd-run", `--unit=edge-${++edges}`, "/srv/program", "edge", "run", ...STATE, ...listen);
+      await pollUntil(async () => (await machine.run(["curl", "-s", "http://127.0.0.1/"])).code === 0, {
+        ...{ what: "the edge listens", deadlineMs: 20_000 },
+      });
+    }
+
+    /** Where the machine looks for releases. */
+    function publish(version: string): void {
+      publishVersion(join(machine.root, "release"), version, buildVersion(version, built.path, key), key);
+    }
 
     async function show(...names: string[]): Promise<Readonly<Record<string, string>>> {
       const text = await machine.ask("systemctl", "show", "culvert.service", `--property=${names.join(",")}`);
@@ -225,14 +244,8 @@ const MISSING = bootedMachineMissing("systemd");
     test(
       "a hardened service takes a new version, which a timer of the machine got, as the same main process",
       async () => {
-        // Of its own, and no service: those of an edge restart, and end the connections of visitors.
-        const listen = ["--http-listen", "127.0.0.1:80", "--tunnel-listen", "127.0.0.1:7844"];
-        const state = ["--state-dir", "/srv/edge"];
-        await machine.ask("systemd-run", "--unit=edge", "/srv/program", "edge", "run", ...state, ...listen);
-        await pollUntil(async () => (await machine.run(["curl", "-s", "http://127.0.0.1/"])).code === 0, {
-          ...{ what: "the edge listens", deadlineMs: 20_000 },
-        });
-        const token = await machine.ask(PROGRAM, "edge", "tunnel", "add", "web", "app.example.com", ...state);
+        await startEdge();
+        const token = await machine.ask(PROGRAM, "edge", "tunnel", "add", "web", "app.example.com", ...STATE);
         await machine.ask(PROGRAM, "service", "install", token);
         writeFileSync(join(machine.root, "etc/culvert/config.yml"), "ingress:\n  - service: hello_world\n");
         const ask = `curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: app.example.com' http://127.0.0.1/`;
@@ -298,6 +311,76 @@ const MISSING = bootedMachineMissing("systemd");
         expect(await machine.ask(PROGRAM, "version", "--short")).toBe(NEW);
       },
       DEADLINE_MS * 3,
+    );
+
+    test(
+      "a service that was broken before does not judge a version, and the timer takes one that the others run",
+      async () => {
+        const broken = "culvert@broken.service";
+        const template = "/etc/systemd/system/culvert@.service";
+        await machine.ask("cp", "/etc/systemd/system/culvert.service", template);
+        await machine.ask("mkdir", "-p", `/etc/systemd/system/${broken}.d`);
+        const dropIn =
+          "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=/bin/false\nRestart=always\nRestartSec=1\n";
+        writeFileSync(join(machine.root, `etc/systemd/system/${broken}.d/broken.conf`), dropIn);
+        await machine.ask("systemctl", "daemon-reload");
+        await machine.ask("systemctl", "start", "--no-block", broken);
+        const state = (): Promise<string> => machine.ask("systemctl", "show", "--property=ActiveState", broken);
+        await pollUntil(async () => (await state()).trim() === "ActiveState=activating", {
+          ...{ what: "it is started over and over", deadlineMs: 20_000 },
+        });
+        publish(FIXED);
+        const result = await machine.run([...UPDATE]);
+        expect(result.stdout).toContain(`${broken} was not running`);
+        expect(result.stdout).toContain(`is now culvert ${FIXED}, before ${NEW}, and its services run it`);
+        expect(result.code).toBe(11);
+        expect(await machine.ask(PROGRAM, "version", "--short")).toBe(FIXED);
+        await machine.ask("systemctl", "stop", broken);
+        await machine.ask("rm", "-r", template, `/etc/systemd/system/${broken}.d`);
+        await machine.ask("systemctl", "daemon-reload");
+      },
+      DEADLINE_MS * 3,
+    );
+
+    test(
+      "an edge that is away during the trial has no version rejected: it is waited for, though not for ever",
+      async () => {
+        publish(LAST);
+        const before = (await machine.ask(PROGRAM, "version", "--short")).trim();
+        const lose = async (): Promise<void> => {
+          const pid = await machine.ask("systemctl", "show", "--property=MainPID", "--value", `edge-${edges}.service`);
+          writeFileSync(join(machine.root, "srv/said"), "");
+          await machine.ask("sh", "-c", `(${UPDATE.join(" ")}; echo "code $?") >/srv/said 2>&1 </dev/null &`);
+          await pollUntil(() => said().includes("culvert.service takes over"), {
+            what: "it begins",
+            deadlineMs: 30_000,
+          });
+          await machine.ask("kill", "-KILL", pid.trim());
+        };
+        const said = (): string => readFileSync(join(machine.root, "srv/said"), "utf8");
+        const end = (): Promise<unknown> =>
+          pollUntil(() => /code \d+/.test(said()), { what: "it ends", deadlineMs: 200_000, everyMs: 100 });
+        const connected = (): Promise<unknown> =>
+          pollUntil(async () => (await show("StatusText"))["StatusText"]?.startsWith("Connected"), {
+            ...{ what: "the tunnel is connected", deadlineMs: 90_000, everyMs: 100 },
+          });
+        await lose();
+        await end();
+        expect(said()).toContain(`is culvert ${before} again, and the next one tries ${LAST} again`);
+        expect(said()).toEndWith("code 10\n");
+        await startEdge();
+        await connected();
+        await lose();
+        // Longer than the new program is given.
+        const heldMs = performance.now() + 75_000;
+        await pollUntil(() => performance.now() > heldMs, { what: "the time is over", deadlineMs: 80_000 });
+        await startEdge();
+        await end();
+        expect(said()).toContain(`is now culvert ${LAST}, before ${before}, and its services run it`);
+        expect(said()).toEndWith("code 11\n");
+        await connected();
+      },
+      DEADLINE_MS * 8,
     );
   },
 );
