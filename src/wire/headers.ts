@@ -7,19 +7,28 @@ export type RawHeaders = readonly string[];
 /** The first value of `name` (given in lower case), or undefined. Names compare without regard to case. */
 export function headerValue(headers: RawHeaders, name: string): string | undefined {
   for (let i = 0; i + 1 < headers.length; i += 2) {
-    const candidate = headers[i] as string;
-    if (candidate.length === name.length && (candidate === name || candidate.toLowerCase() === name)) {
-      return headers[i + 1] as string;
-    }
+    if (isSpelling(headers[i] as string, name)) return headers[i + 1] as string;
   }
   return undefined;
+}
+
+/** Without a copy in lower case: most names differ in length or in their first letter. */
+function isSpelling(candidate: string, name: string): boolean {
+  const { length } = name;
+  if (candidate.length !== length) return false;
+  for (let i = 0; i < length; i += 1) {
+    const code = candidate.charCodeAt(i);
+    const lower = code >= 0x41 && code <= 0x5a ? code + 0x20 : code;
+    if (lower !== name.charCodeAt(i)) return false;
+  }
+  return true;
 }
 
 /** Every value of `name` (given in lower case), in order. */
 export function headerValues(headers: RawHeaders, name: string): string[] {
   const values: string[] = [];
   for (let i = 0; i + 1 < headers.length; i += 2) {
-    if ((headers[i] as string).toLowerCase() === name) values.push(headers[i + 1] as string);
+    if (isSpelling(headers[i] as string, name)) values.push(headers[i + 1] as string);
   }
   return values;
 }

@@ -9,6 +9,7 @@ import {
   LONG_FILE_LINES,
   MAX_FILE_LINES,
   PURE,
+  PURE_USES,
   STRANGERS,
   WHY_BUN,
   WHY_EXIT,
@@ -190,13 +191,18 @@ function* globalUses(tokens: readonly Token[]): Generator<{ name: string; member
   }
 }
 
+function isImpure(path: string, name: string, member: string | undefined): boolean {
+  if (name === "Math") return member === "random";
+  return IMPURE_GLOBALS.has(name) && PURE_USES.get(path) !== name;
+}
+
 function checkGlobals(module: Module): Violation[] {
   const violations: Violation[] = [];
   const pure = isPure(module.path);
   const mayUseBun = BUN_FOLDERS.includes(layerOf(module.path));
   for (const { name, member, line } of globalUses(module.tokens)) {
     const where = `${module.path}:${line}`;
-    if (pure && (IMPURE_GLOBALS.has(name) || (name === "Math" && member === "random"))) {
+    if (pure && isImpure(module.path, name, member)) {
       violations.push({ rule: "purity", where, what: `uses the global ${name}`, why: WHY_PURE });
     } else if (name === "Bun" && !mayUseBun) {
       violations.push({ rule: "bun-only-in-net", where, what: "uses the global Bun", why: WHY_BUN });
@@ -218,7 +224,7 @@ function checkInheritedPurity(modules: ReadonlyMap<string, Module>): Violation[]
     if (module === undefined) return undefined;
     let because: string | undefined;
     for (const { name, member } of globalUses(module.tokens)) {
-      if (IMPURE_GLOBALS.has(name) || (name === "Math" && member === "random")) because ??= `${path} uses ${name}`;
+      if (isImpure(path, name, member)) because ??= `${path} uses ${name}`;
     }
     for (const { specifier, typeOnly } of module.imports) {
       if (typeOnly) continue;
