@@ -1,8 +1,9 @@
 import type { RunConfig } from "../config/run-config.ts";
 import { LiveLog } from "../connector/management/live-log.ts";
+import type { AsciiText } from "../core/ascii-text.ts";
 import { type Clock, systemRandom } from "../core/clock.ts";
 import { type ConsoleLosses, LOST_CONSOLE_LINES } from "../core/console-output.ts";
-import { consoleHead, createLogger, type Logger, type LogLevel } from "../core/log.ts";
+import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
 import { batchLines } from "../core/log-batch.ts";
 import { LogFile } from "../core/log-file.ts";
 import { foldingLogger } from "../core/log-fold.ts";
@@ -10,7 +11,7 @@ import type { LostLines } from "../core/log-losses.ts";
 import { createScrubber, redactingLogger } from "../core/log-redact.ts";
 import { PROXY_VARIABLES, parseProxyUrl } from "../net/proxy-settings.ts";
 import type { EndedRequest } from "../proxy/observer.ts";
-import { ACCESS_MESSAGE, accessFields, accessText } from "../proxy/request-log.ts";
+import { ACCESS_MESSAGE, accessFields, putAccess } from "../proxy/request-log.ts";
 
 /** The logs of one run: standard error, a file if somebody wants one, and whoever follows through the tunnel. */
 export interface RunLogs {
@@ -68,13 +69,13 @@ export async function openRunLogs(
     transport.flush();
   };
   deps.losses?.onRegained((lines) => main.base.warn(LOST_CONSOLE_LINES, { lines }));
+  const put = (text: AsciiText, ended: EndedRequest): boolean => putAccess(text, clock.wallMs(), ended);
+  const consoleOnly = config.logFormat === "default" && file === undefined;
   /** Nothing is folded, and no secret has to be taken out. */
   const writeRequest = (ended: EndedRequest): void => {
-    if (config.logFormat !== "default" || file !== undefined || live.wants("info")) {
-      main.base.info(ACCESS_MESSAGE, accessFields(ended));
-    } else if (main.base.enabled("info")) {
-      console.write(`${consoleHead("info", clock.wallMs(), ACCESS_MESSAGE)} ${accessText(ended)}`, "info");
-    }
+    if (!main.base.enabled("info")) return;
+    if (consoleOnly && !live.wants("info") && console.add(put, ended)) return;
+    main.base.info(ACCESS_MESSAGE, accessFields(ended));
   };
   return {
     log: main.log,

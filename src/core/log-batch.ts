@@ -1,3 +1,4 @@
+import { AsciiText } from "./ascii-text.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
 /** While there are many lines, how long they wait for each other, in ms. */
@@ -7,6 +8,11 @@ const MAX_CHARS = 64 * 1024;
 
 export interface BatchedLines {
   write(line: string, level: LogLevel): void;
+  /**
+   * The way of many lines: `put` puts one of level info, about `item`, without an end. False = it could not, and nothing is
+   * written.
+   */
+  add<Item>(put: (text: AsciiText, item: Item) => boolean, item: Item): boolean;
   flush(): void;
 }
 
@@ -17,28 +23,53 @@ export interface BatchedLines {
  */
 export function batchLines(write: (text: string) => void): BatchedLines {
   let waiting = "";
+  /** What comes behind. */
+  const block = new AsciiText(MAX_CHARS);
   let inWindow = false;
+  const append = (text: string): void => {
+    waiting = waiting === "" ? text : `${waiting}\n${text}`;
+  };
   const flush = (): void => {
+    if (block.length > 0) append(block.take());
     if (waiting === "") return;
     const text = waiting;
     waiting = "";
     write(text);
   };
   const endWindow = (): void => {
-    inWindow = waiting !== "";
+    inWindow = waiting !== "" || block.length > 0;
     if (inWindow) setTimeout(endWindow, WINDOW_MS);
     flush();
+  };
+  const waitForMore = (): void => {
+    if (inWindow) return;
+    inWindow = true;
+    setImmediate(flush);
+    setTimeout(endWindow, WINDOW_MS);
+  };
+  const addTo = <Item>(put: (text: AsciiText, item: Item) => boolean, item: Item): boolean => {
+    const begin = block.length;
+    if ((begin === 0 || block.newline()) && put(block, item)) return true;
+    block.cut(begin);
+    return false;
   };
   return {
     flush,
     write: (line, level) => {
-      waiting = waiting === "" ? line : `${waiting}\n${line}`;
+      if (block.length > 0) append(block.take());
+      append(line);
       if (waiting.length > MAX_CHARS || LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf("warn")) flush();
-      else if (!inWindow) {
-        inWindow = true;
-        setImmediate(flush);
-        setTimeout(endWindow, WINDOW_MS);
+      else waitForMore();
+    },
+    add: (put, item) => {
+      if (!addTo(put, item)) {
+        // It may have been too full.
+        if (block.length === 0) return false;
+        flush();
+        if (!addTo(put, item)) return false;
       }
+      waitForMore();
+      return true;
     },
   };
 }

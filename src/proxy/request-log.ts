@@ -1,4 +1,5 @@
-import { fieldText, type LogFields, type Logger } from "../core/log.ts";
+import type { AsciiText } from "../core/ascii-text.ts";
+import { consoleHead, fieldText, type LogFields, type Logger } from "../core/log.ts";
 import { createScrubber, shownHeaders, shownTarget } from "../core/log-redact.ts";
 import type { StreamRequest } from "../transport/port.ts";
 import { headerValue, type RawHeaders } from "../wire/headers.ts";
@@ -6,6 +7,9 @@ import type { EndedRequest } from "./observer.ts";
 
 /** Number that cloudflared gives lines about HTTP (surface: section 17). */
 const HTTP_EVENT = 1;
+
+const RAY = "cf-ray";
+const CLIENT = "cf-connecting-ip";
 
 /** Longest host or target in a line: visitors choose them. */
 const MAX_CHARS = 1_024;
@@ -45,8 +49,8 @@ export function accessFields(ended: EndedRequest): LogFields {
   return {
     bytesIn: ended.bytesToOrigin,
     bytesOut: ended.bytesToVisitor,
-    cfRay: fieldOf(request, "cf-ray"),
-    client: fieldOf(request, "cf-connecting-ip"),
+    cfRay: headerValue(request.headers, RAY),
+    client: headerValue(request.headers, CLIENT),
     event: HTTP_EVENT,
     firstByteMs: ended.answeredAfterMs === undefined ? undefined : Math.round(ended.answeredAfterMs),
     host: bounded(request.authority),
@@ -61,35 +65,49 @@ export function accessFields(ended: EndedRequest): LogFields {
 }
 
 /**
- * The same as the console shows them, in one piece: what every request pays for is worth saying twice. Parts that most lines
- * share are kept from one to the next.
+ * The same line as the console shows it, written as bytes: what every request pays for is worth saying twice. Parts that most
+ * lines share are kept from one to the next. False where a value needs quotes: then that line is for `accessFields`.
  */
-export function accessText(ended: EndedRequest): string {
+export function putAccess(text: AsciiText, wallMs: number, ended: EndedRequest): boolean {
   const { request, answeredAfterMs, outcome, status } = ended;
-  const { headers } = request;
-  let ray: string | undefined;
-  let client: string | undefined;
-  for (let i = headers.length - 2; i >= 0; i -= 2) {
-    const name = headers[i];
-    if (name === RAY) ray = headers[i + 1];
-    else if (name === CLIENT) client = headers[i + 1];
-  }
-  ray ??= headerValue(headers, RAY);
-  client ??= headerValue(headers, CLIENT);
-  const shownRay = ray === undefined ? "" : ` cfRay=${fieldText(ray)}`;
-  const first = answeredAfterMs === undefined ? "" : ` firstByteMs=${Math.round(answeredAfterMs)}`;
-  const { before, after } = shared(ended);
-  const answer = status === undefined ? "" : ` status=${status}`;
-  return `bytesIn=${ended.bytesToOrigin} bytesOut=${ended.bytesToVisitor}${shownRay}${clientPart(client)}${first}${before}${Math.round(ended.durationMs)}${after}${outcome} path=${fieldText(bounded(shownPath(request.path)))}${answer}`;
+  const ray = headerValue(request.headers, RAY);
+  const client = headerValue(request.headers, CLIENT);
+  const around = shared(ended);
+  return (
+    around !== undefined &&
+    text.put(headOf(wallMs)) &&
+    text.integer(ended.bytesToOrigin) &&
+    text.put(BYTES_OUT) &&
+    text.integer(ended.bytesToVisitor) &&
+    (ray === undefined || (text.put(CF_RAY) && text.plain(ray))) &&
+    (client === undefined || (text.put(CLIENT_IS) && text.plain(client))) &&
+    text.put(EVENT) &&
+    (answeredAfterMs === undefined || (text.put(FIRST_BYTE) && text.integer(Math.round(answeredAfterMs)))) &&
+    text.put(around.before) &&
+    text.integer(Math.round(ended.durationMs)) &&
+    text.put(around.after) &&
+    text.plain(outcome) &&
+    text.put(PATH) &&
+    text.plain(bounded(shownPath(request.path))) &&
+    (status === undefined || (text.put(STATUS) && text.integer(status)))
+  );
 }
 
-const RAY = "cf-ray";
-const CLIENT = "cf-connecting-ip";
+const BYTES_OUT = Buffer.from(" bytesOut=");
+const CF_RAY = Buffer.from(" cfRay=");
+const CLIENT_IS = Buffer.from(" client=");
+const EVENT = Buffer.from(` event=${HTTP_EVENT}`);
+const FIRST_BYTE = Buffer.from(" firstByteMs=");
+const PATH = Buffer.from(" path=");
+const STATUS = Buffer.from(" status=");
 
-/** Edges write these names in lower case, as the first field of that name; any other spelling is looked for as well. */
-function fieldOf({ headers }: StreamRequest, name: typeof RAY | typeof CLIENT): string | undefined {
-  for (let i = 0; i < headers.length; i += 2) if (headers[i] === name) return headers[i + 1];
-  return headerValue(headers, name);
+let lastHead = { text: "", bytes: Buffer.alloc(0) };
+
+/** Lines of one second have the same. */
+function headOf(wallMs: number): Buffer {
+  const text = consoleHead("info", wallMs, ACCESS_MESSAGE);
+  if (text !== lastHead.text) lastHead = { text, bytes: Buffer.from(`${text} bytesIn=`) };
+  return lastHead.bytes;
 }
 
 const scrub = createScrubber([]);
@@ -100,14 +118,14 @@ interface Shared {
   readonly method: string;
   readonly rule: number | undefined;
   readonly service: string | undefined;
-  readonly before: string;
-  readonly after: string;
+  readonly before: Buffer;
+  readonly after: Buffer;
 }
 
 let lastShared: Shared | undefined;
 
-/** Most requests are for the host and the service of the one before. */
-function shared({ request: { authority, method }, rule, service }: EndedRequest): Shared {
+/** Most requests are for the host and the service of the one before. Undefined where that is not all ASCII. */
+function shared({ request: { authority, method }, rule, service }: EndedRequest): Shared | undefined {
   const last = lastShared;
   if (
     last !== undefined &&
@@ -121,18 +139,13 @@ function shared({ request: { authority, method }, rule, service }: EndedRequest)
   const toRule = rule === undefined ? "" : ` ingressRule=${rule}`;
   const toService = service === undefined ? "" : ` originService=${fieldText(scrub(service))}`;
   const before = ` host=${fieldText(bounded(authority))}${toRule} method=${fieldText(method)} ms=`;
-  lastShared = { authority, method, rule, service, before, after: `${toService} outcome=` };
+  const after = `${toService} outcome=`;
+  if (!ASCII.test(before) || !ASCII.test(after)) return undefined;
+  lastShared = { authority, method, rule, service, before: Buffer.from(before), after: Buffer.from(after) };
   return lastShared;
 }
 
-const NO_CLIENT = ` event=${HTTP_EVENT}`;
-let lastClient = { client: "", text: ` client=""${NO_CLIENT}` };
-
-function clientPart(client: string | undefined): string {
-  if (client === undefined) return NO_CLIENT;
-  if (client !== lastClient.client) lastClient = { client, text: ` client=${fieldText(client)}${NO_CLIENT}` };
-  return lastClient.text;
-}
+const ASCII = /^[\x20-\x7e]*$/;
 
 function shownPath(path: string): string {
   const shown = shownTarget(path);

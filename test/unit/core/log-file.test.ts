@@ -3,7 +3,6 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../../../src/core/clock.ts";
-import { batchLines } from "../../../src/core/log-batch.ts";
 import { LogFile } from "../../../src/core/log-file.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
@@ -143,24 +142,4 @@ test("a place that cannot be written is said at once", async () => {
   using dir = makeTempDir();
   const path = join(dir.path, "missing", "a.log");
   expect(LogFile.open({ kind: "file", path }, systemClock)).rejects.toThrow(/Cannot write the log file ".*": ENOENT/);
-});
-
-test("lines of one turn go out together, those of the moment after that as well, and a warning takes them along at once", async () => {
-  const written: string[] = [];
-  const batch = batchLines((text) => void written.push(text));
-  batch.write("a", "info");
-  batch.write("b", "debug");
-  expect(written).toEqual([]);
-  await pollUntil(() => written.length === 1, { what: "the end of the turn" });
-  batch.write("c", "info");
-  await new Promise((resolve) => setImmediate(resolve));
-  batch.write("d", "info");
-  expect(written).toEqual(["a\nb"]);
-  await pollUntil(() => written.length === 2, { what: "the moment is over" });
-  batch.write("e", "info");
-  batch.write("f", "warn");
-  expect(written).toEqual(["a\nb", "c\nd", "e\nf"]);
-  batch.write("g", "info");
-  batch.flush();
-  expect(written.at(-1)).toBe("g");
 });

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
+import { AsciiText } from "../../../src/core/ascii-text.ts";
 import { createLogger } from "../../../src/core/log.ts";
 import type { EndedRequest } from "../../../src/proxy/observer.ts";
-import { accessFields, accessText } from "../../../src/proxy/request-log.ts";
+import { accessFields, putAccess } from "../../../src/proxy/request-log.ts";
 
 const REQUEST: EndedRequest["request"] = {
   ...{ kind: "http", method: "GET", authority: "app.example", path: "/a/b", bodyless: true },
@@ -20,8 +21,14 @@ function slow(ended: EndedRequest): string {
   return (lines[0] ?? "").slice("1970-01-01T00:00:00Z INF request ".length);
 }
 
+/** Undefined where the line is left to `slow`. */
+function quick(ended: EndedRequest): string | undefined {
+  const text = new AsciiText(8_192);
+  return putAccess(text, 0, ended) ? text.take().slice("1970-01-01T00:00:00Z INF request ".length) : undefined;
+}
+
 test("the line of a request", () => {
-  expect(accessText(ENDED)).toBe(
+  expect(quick(ENDED)).toBe(
     "bytesIn=3 bytesOut=1000 cfRay=92ace8e3004514d4-LAB client=198.51.100.7 event=1 firstByteMs=12 host=app.example " +
       "ingressRule=2 method=GET ms=16 originService=http://localhost:8080 outcome=served path=/a/b status=200",
   );
@@ -59,10 +66,15 @@ const cases: readonly (readonly [name: string, ended: EndedRequest])[] = [
   ["an endless path", { ...ENDED, request: { ...REQUEST, path: `/${"x".repeat(5_000)}` } }],
 ];
 
-test.each(cases)("both ways of writing it agree: %s", (_name, ended) => {
+/** Whose values need quotes. */
+const LEFT: ReadonlySet<string> = new Set([
+  ...["a query", "a host that forges", "fields in another spelling", "an endless path"],
+]);
+
+test.each(cases)("both ways of writing it agree: %s", (name, ended) => {
   const shown = slow(ended);
-  const text = accessText(ended);
-  expect(text).toBe(shown);
-  expect(text).not.toMatch(/secret|password|c2lnbmF0dXJl|\n/);
-  expect(text.length).toBeLessThan(1_500);
+  const text = quick(ended);
+  expect(text).toBe(LEFT.has(name) ? undefined : shown);
+  expect(shown).not.toMatch(/secret|password|c2lnbmF0dXJl|\n/);
+  expect(shown.length).toBeLessThan(1_500);
 });
