@@ -101,8 +101,8 @@ const WEBHOOK = "https://hooks.example.test/s3cr3t?a=1";
       expect({ code, stdout, said: stderr.replace(/^Downloaded .*\n/gm, "").split("\n") }).toEqual({
         ...{ code: 10, stdout: "culvert-edge.service takes over the new version\n" },
         said: [
-          expect.stringMatching(/^culvert: Version 99\.0\.0 does not work here: .*culvert-edge/),
           "culvert-edge.service goes back to the version before",
+          expect.stringMatching(/^culvert: Version 99\.0\.0 does not work here: .*culvert-edge/),
           expect.stringMatching(/ is culvert \S+ again, and no update takes 99\.0\.0 by itself$/),
           "",
         ],
