@@ -17,14 +17,15 @@ export interface BatchedLines {
 }
 
 /**
- * Hands lines to `write`, joined: those of a turn of the event loop that come after a quiet tenth of a second together, and all
- * of the tenth of a second that follows. So there are few system calls, whatever the number of requests, and nobody waits for
- * what happens now and then. A warning, and worse, does not wait, and takes what was before it along.
+ * Hands lines to `write`, joined: those of a turn of the event loop together. Of many lines, those that come after a quiet
+ * tenth of a second are written as soon, and all of the tenth of a second that follows together, so that there are few system
+ * calls, whatever the number of requests. A warning, and worse, does not wait, and takes what was before it along.
  */
 export function batchLines(write: (text: string) => void): BatchedLines {
   let waiting = "";
   /** What comes behind. */
   const block = new AsciiText(MAX_CHARS);
+  let atTurnEnd = false;
   let inWindow = false;
   const append = (text: string): void => {
     waiting = waiting === "" ? text : `${waiting}\n${text}`;
@@ -36,16 +37,18 @@ export function batchLines(write: (text: string) => void): BatchedLines {
     waiting = "";
     write(text);
   };
+  const flushAtTurnEnd = (): void => {
+    if (atTurnEnd) return;
+    atTurnEnd = true;
+    setImmediate(() => {
+      atTurnEnd = false;
+      flush();
+    });
+  };
   const endWindow = (): void => {
-    inWindow = waiting !== "" || block.length > 0;
+    inWindow = block.length > 0;
     if (inWindow) setTimeout(endWindow, WINDOW_MS);
     flush();
-  };
-  const waitForMore = (): void => {
-    if (inWindow) return;
-    inWindow = true;
-    setImmediate(flush);
-    setTimeout(endWindow, WINDOW_MS);
   };
   const addTo = <Item>(put: (text: AsciiText, item: Item) => boolean, item: Item): boolean => {
     const begin = block.length;
@@ -59,7 +62,7 @@ export function batchLines(write: (text: string) => void): BatchedLines {
       if (block.length > 0) append(block.take());
       append(line);
       if (waiting.length > MAX_CHARS || LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf("warn")) flush();
-      else waitForMore();
+      else flushAtTurnEnd();
     },
     add: (put, item) => {
       if (!addTo(put, item)) {
@@ -68,7 +71,11 @@ export function batchLines(write: (text: string) => void): BatchedLines {
         flush();
         if (!addTo(put, item)) return false;
       }
-      waitForMore();
+      if (!inWindow) {
+        inWindow = true;
+        flushAtTurnEnd();
+        setTimeout(endWindow, WINDOW_MS);
+      }
       return true;
     },
   };

@@ -3,24 +3,26 @@ import type { AsciiText } from "../../../src/core/ascii-text.ts";
 import { batchLines } from "../../../src/core/log-batch.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 
-test("lines of one turn go out together, those of the moment after that as well, and a warning takes them along at once", async () => {
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test("lines of one turn go out together, and a warning takes them along at once", async () => {
   const written: string[] = [];
   const batch = batchLines((text) => void written.push(text));
   batch.write("a", "info");
   batch.write("b", "debug");
   expect(written).toEqual([]);
-  await pollUntil(() => written.length === 1, { what: "the end of the turn" });
-  batch.write("c", "info");
-  await new Promise((resolve) => setImmediate(resolve));
-  batch.write("d", "info");
+  await turn();
   expect(written).toEqual(["a\nb"]);
-  await pollUntil(() => written.length === 2, { what: "the moment is over" });
-  batch.write("e", "info");
-  batch.write("f", "warn");
-  expect(written).toEqual(["a\nb", "c\nd", "e\nf"]);
-  batch.write("g", "info");
+  batch.write("c", "info");
+  await turn();
+  batch.write("d", "info");
+  batch.write("e", "warn");
+  expect(written).toEqual(["a\nb", "c", "d\ne"]);
+  await turn();
+  batch.write("f", "info");
   batch.flush();
-  expect(written.at(-1)).toBe("g");
+  await turn();
+  expect(written).toEqual(["a\nb", "c", "d\ne", "f"]);
 });
 
 const put = (text: AsciiText, word: string): boolean => text.put(Buffer.from("a ")) && text.plain(word);
@@ -34,6 +36,23 @@ test("lines of both ways keep their order", () => {
   expect(batch.add(put, "fourth")).toBe(true);
   batch.write("fifth", "warn");
   expect(written).toEqual(["a first\na second\nthird\na fourth\nfifth"]);
+});
+
+test("many lines go out at the end of the first turn, and then those of a tenth of a second together", async () => {
+  const written: string[] = [];
+  const batch = batchLines((text) => void written.push(text));
+  batch.add(put, "1");
+  batch.add(put, "2");
+  await turn();
+  expect(written).toEqual(["a 1\na 2"]);
+  for (let line = 3; line <= 40; line += 1) {
+    batch.add(put, `${line}`);
+    await turn();
+  }
+  await pollUntil(() => written.join("\n").endsWith("a 40"), { what: "the moment is over" });
+  expect(written.join("\n").split("\n")).toEqual(Array.from({ length: 40 }, (_, i) => `a ${i + 1}`));
+  // A machine that stands still ends moments early.
+  expect(written.length).toBeLessThan(10);
 });
 
 test("a line that cannot be put leaves nothing behind", () => {
