@@ -1,4 +1,5 @@
 import { Counter, Gauge, type Registry } from "prom-client";
+import { memoryUsage } from "./memory-usage.ts";
 
 /** Memory and processor time of this process, under the names every exporter uses. */
 export function processMetrics(registers: Registry[]): void {
@@ -7,7 +8,9 @@ export function processMetrics(registers: Registry[]): void {
     help: "Resident memory size in bytes.",
     registers,
     collect() {
-      this.set(process.memoryUsage().rss);
+      const memory = memoryUsage();
+      if (memory === undefined) this.remove();
+      else this.set(memory.rss);
     },
   });
   new Counter({

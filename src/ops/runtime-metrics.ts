@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import type { CancelTimer, Clock } from "../core/clock.ts";
 import type { MetricFamily } from "./exposition.ts";
 import { Histogram } from "./histogram.ts";
+import { memoryUsage } from "./memory-usage.ts";
 
 /** How often the event loop is asked how late it is, in ms. */
 const LOOK_MS = 1_000;
@@ -16,7 +17,7 @@ export class RuntimeWatch {
   readonly delay = new Histogram(DELAY_BOUNDS);
   /** What the heap grew by from one look to the next, summed up: asking the runtime for all that was ever on it takes long. */
   allocatedBytes = 0;
-  #heapBytes = process.memoryUsage().heapUsed;
+  #heapBytes = memoryUsage()?.heapUsed ?? 0;
   #cancel: CancelTimer = () => {};
 
   constructor(clock: Clock) {
@@ -40,7 +41,7 @@ export class RuntimeWatch {
   }
 
   #lookAtHeap(): void {
-    const { heapUsed } = process.memoryUsage();
+    const heapUsed = memoryUsage()?.heapUsed ?? 0;
     this.allocatedBytes += Math.max(0, heapUsed - this.#heapBytes);
     this.#heapBytes = heapUsed;
   }
@@ -52,15 +53,24 @@ export class RuntimeWatch {
  */
 export function* processFamilies(activities: number, allocatedBytes: number): Iterable<MetricFamily> {
   const { user, system } = process.cpuUsage();
-  const memory = process.memoryUsage();
   yield counter(
     "process_cpu_seconds_total",
     "Total user and system CPU time spent in seconds.",
     (user + system) / 1_000_000,
   );
-  yield gauge("process_resident_memory_bytes", "Resident memory size in bytes.", memory.rss);
   yield* linuxFamilies();
   yield gauge("go_goroutines", "Open streams and connections: there are no goroutines in this program.", activities);
+  const memory = memoryUsage();
+  if (memory !== undefined) yield* memoryFamilies(memory);
+  yield counter(
+    "go_memstats_alloc_bytes_total",
+    "What the JavaScript heap grew by from each second to the next.",
+    allocatedBytes,
+  );
+}
+
+function* memoryFamilies(memory: NodeJS.MemoryUsage): Iterable<MetricFamily> {
+  yield gauge("process_resident_memory_bytes", "Resident memory size in bytes.", memory.rss);
   yield gauge("go_memstats_alloc_bytes", "Bytes of the JavaScript heap in use.", memory.heapUsed);
   yield gauge("go_memstats_heap_alloc_bytes", "Bytes of the JavaScript heap in use.", memory.heapUsed);
   yield gauge("go_memstats_heap_inuse_bytes", "Bytes of the JavaScript heap in use.", memory.heapUsed);
@@ -70,11 +80,6 @@ export function* processFamilies(activities: number, allocatedBytes: number): It
     Math.max(0, memory.heapTotal - memory.heapUsed),
   );
   yield gauge("go_memstats_sys_bytes", "Bytes that the JavaScript heap has from the system.", memory.heapTotal);
-  yield counter(
-    "go_memstats_alloc_bytes_total",
-    "What the JavaScript heap grew by from each second to the next.",
-    allocatedBytes,
-  );
 }
 
 function* linuxFamilies(): Iterable<MetricFamily> {

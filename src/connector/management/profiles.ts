@@ -1,5 +1,6 @@
 import { getHeapStatistics } from "node:v8";
 import type { Clock } from "../../core/clock.ts";
+import { memoryUsage } from "../../ops/memory-usage.ts";
 import { cpuProfile, profileSeconds } from "../../ops/profiles.ts";
 
 /**
@@ -10,7 +11,7 @@ import { cpuProfile, profileSeconds } from "../../ops/profiles.ts";
 export async function profilePage(url: URL, clock: Clock, signal: AbortSignal): Promise<string | undefined> {
   switch (url.pathname) {
     case "/debug/pprof/heap":
-      return JSON.stringify({ memory: process.memoryUsage(), heap: getHeapStatistics() });
+      return JSON.stringify({ memory: memoryUsage(), heap: getHeapStatistics() });
     case "/debug/pprof/goroutine":
       return JSON.stringify({ waitsFor: counted(process.getActiveResourcesInfo()) });
     case "/debug/pprof/profile":
