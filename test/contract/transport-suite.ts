@@ -194,15 +194,17 @@ export function transportContract(transport: TransportUnderTest): void {
 
     test.each([GET, POST])("a visitor who leaves is noticed before there is an answer: $method", async (request) => {
       const { edge, connector } = await pair();
+      const arrived = Promise.withResolvers<void>();
       const closed = Promise.withResolvers<TunnelError | undefined>();
       connector.serve((stream) => {
-        stream.listen({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: closed.resolve });
-        if (!request.bodyless) stream.resume();
+        const onEnd = (): void => arrived.resolve();
+        stream.listen({ onData: () => {}, onEnd, onDrain: () => {}, onClose: closed.resolve });
+        if (request.bodyless) arrived.resolve();
+        else stream.resume();
       });
       const asked = ask(edge, request);
       if (!request.bodyless) asked.channel.end();
-      // The request has long arrived when the visitor leaves.
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await arrived.promise;
       asked.channel.abort(new TunnelError("aborted", "the visitor left"));
       expect(await closed.promise).toBeInstanceOf(TunnelError);
     });
