@@ -9,10 +9,14 @@ import { isBusy } from "./sqlite/sqlite-errors.ts";
 const LOCK_FILE = "edge.lock";
 const PID_FILE = "edge.pid";
 
+/** Kept from the garbage collector, which closes what nobody can reach, and so would unlock it. */
+const held = new Set<DatabaseSync>();
+
 /**
  * Takes a state directory for the edge in this process. The lock is one of the operating system on a file that nobody
  * reads, by way of SQLite: runtimes have no other call for it, and what the system holds cannot be left behind by
- * `kill -9` as a file can. Held until it is disposed, or the process is gone in whatever way. Throws `store.conflict` while another edge has it, `store.failed` when it cannot be asked.
+ * `kill -9` as a file can. Held until it is disposed, or the process is gone in whatever way. Throws `store.conflict` while
+ * another edge has it, `store.failed` when it cannot be asked.
  */
 export function lockStateDir(dir: string): Disposable {
   return asOwnerOf(dir, () => take(dir));
@@ -39,11 +43,10 @@ function take(dir: string): Disposable {
     db.close();
     throw failed(dir, error);
   }
-  let held = true;
+  held.add(db);
   return {
     [Symbol.dispose]() {
-      if (!held) return;
-      held = false;
+      if (!held.delete(db)) return;
       rmSync(pidPath, { force: true });
       db.close();
     },

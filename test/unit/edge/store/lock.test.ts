@@ -8,11 +8,15 @@ import { makeTempDir } from "../../../support/temp-dir.ts";
 
 const LOCK = join(import.meta.dir, "../../../../src/edge/store/lock.ts");
 
-/** Takes the lock in a process of its own, and keeps it. */
+/** Takes the lock in a process of its own, which forgets what it was given, and keeps it. */
 async function lockElsewhere(dir: string) {
   const code = `
     import { lockStateDir } from ${JSON.stringify(LOCK)};
-    globalThis.lock = lockStateDir(process.argv.at(-1));
+    (() => void lockStateDir(process.argv.at(-1)))();
+    for (let i = 0; i < 10; i += 1) {
+      await new Promise(setImmediate);
+      Bun.gc(true);
+    }
     console.log("locked");
     setInterval(() => {}, 1000);`;
   const holder = startProcess([process.execPath, "-e", code, "--", dir]);
@@ -54,6 +58,17 @@ test("asking again in the same process does not open the lock for another one", 
   }
   await using holder = await lockElsewhere(dir.path);
   expect(refusal(dir.path).message).toContain(`process ${holder.pid}`);
+});
+
+test("what nobody can give back any more stays locked through garbage collections", async () => {
+  using dir = makeTempDir();
+  (() => void lockStateDir(dir.path))();
+  for (let i = 0; i < 10; i += 1) {
+    await new Promise(setImmediate);
+    Bun.gc(true);
+  }
+  expect(refusal(dir.path).message).toContain(`process ${process.pid}`);
+  await expect(lockElsewhere(dir.path)).rejects.toThrow(/another edge runs/);
 });
 
 test("a directory that cannot be locked is refused with its path", () => {
