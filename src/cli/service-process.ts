@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { systemClock } from "../core/clock.ts";
 import type { ServiceState } from "../service/init.ts";
 import { serviceArguments } from "../service/layout.ts";
@@ -30,10 +30,16 @@ export async function processOf(target: Target, { pid }: ServiceState): Promise<
   }
 }
 
-/** By /proc: the name of a replaced program ends in `(deleted)` there (proc(5)). */
-function programOfProcess(pid: number, program: string): Running {
+/**
+ * By what Linux tells in /proc. Not by the name there: of a file that was replaced it ends in ` (deleted)`, and goes on
+ * doing so when that very file is put back (proc(5)).
+ */
+export function programOfProcess(pid: number | undefined, program: string): Running {
   try {
-    return readlinkSync(`/proc/${pid}/exe`) === program ? "ours" : "other";
+    // Inode numbers have 64 bits.
+    const runs = statSync(`/proc/${pid}/exe`, { bigint: true });
+    const installed = statSync(program, { bigint: true });
+    return runs.dev === installed.dev && runs.ino === installed.ino ? "ours" : "other";
   } catch {
     return "unknown";
   }

@@ -1,10 +1,10 @@
-import { readlinkSync } from "node:fs";
 import { VERSION } from "../core/version.ts";
 import { applySteps } from "../service/apply.ts";
 import type { ServiceState } from "../service/init.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError } from "./failure.ts";
 import { SERVICE_LOGS_FLAGS, SERVICE_RESTART_FLAGS, SERVICE_STATUS_FLAGS } from "./service-flags.ts";
+import { programOfProcess } from "./service-process.ts";
 import { awaitState, findTarget, installedProgram, stateOf, type Target } from "./service-target.ts";
 
 /** Exit codes of `status`, as init scripts have them (LSB 5.0, section 22.2). */
@@ -59,7 +59,7 @@ interface ShownState extends ServiceState {
   readonly version: string;
   /** What the installed service starts: the path of the program. */
   readonly program?: string;
-  /** The process runs another program than the one that is installed: a restart is due. */
+  /** The process runs another program than the one that is installed: a restart is due. Known on Linux only. */
   readonly outdated: boolean;
 }
 
@@ -71,7 +71,7 @@ function describeState({ init, spec }: Target, state: ServiceState, program: str
     version: VERSION,
     ...state,
     ...(program === undefined ? {} : { program }),
-    outdated: isOutdated(state.pid),
+    outdated: program !== undefined && programOfProcess(state.pid, program) === "other",
   };
 }
 
@@ -87,14 +87,4 @@ function lines(state: ShownState): readonly string[] {
     ...(restarts === undefined || restarts === 0 ? [] : [`started again by itself ${restarts} times`]),
     ...(state.outdated ? ["it runs an older program than the one installed: culvert service restart"] : []),
   ];
-}
-
-/** A replaced program's name in /proc ends so (proc(5)). */
-function isOutdated(pid: number | undefined): boolean {
-  if (pid === undefined || process.platform !== "linux") return false;
-  try {
-    return readlinkSync(`/proc/${pid}/exe`).endsWith(" (deleted)");
-  } catch {
-    return false;
-  }
 }

@@ -1,9 +1,9 @@
-import { statSync } from "node:fs";
 import { describe, TunnelError } from "../core/errors.ts";
 import { applySteps } from "../service/apply.ts";
 import type { ServiceState } from "../service/init.ts";
 import type { Context } from "./command.ts";
 import { canHandOver, handOver } from "./service-hand-over.ts";
+import { programOfProcess } from "./service-process.ts";
 import { awaitState, findTarget, installedProgram, stateOf, type Target } from "./service-target.ts";
 
 const COMMAND = "culvert update --services";
@@ -91,7 +91,7 @@ export class RunningServices {
     for (const service of this.#services) {
       try {
         const now = await stateOf(service.target);
-        const isBack = now.active === "running" && runsInstalled(now, service.target);
+        const isBack = now.active === "running" && programOfProcess(now.pid, this.#program) === "ours";
         if (!isBack) this.#context.note(`${service.unit} goes back to the version before`);
         else if (service !== failure?.service || !failure.fair) continue;
         const before = service === failure?.service ? failure.before : now;
@@ -124,7 +124,7 @@ export class RunningServices {
       ...(stop.aborted ? { reason: "Stopped", fair: false } : { reason, fair }),
     });
     const now = await stateOf(its);
-    if (now.active === "running" && runsInstalled(now, its)) {
+    if (now.active === "running" && programOfProcess(now.pid, this.#program) === "ours") {
       // It came up with it, after a trial that was cut short.
     } else if (canHandOver(its, now)) {
       const taken = await handOver(its, now.pid, stop);
@@ -175,17 +175,6 @@ async function target(context: Context, args: Context["args"]): Promise<Target> 
   const found = await findTarget({ ...context, args, positionals: [] }, NAME_FLAGS, COMMAND);
   if ("code" in found) throw failed("Cannot tell which services run");
   return found;
-}
-
-/** The very file, whatever its name has become meanwhile (proc(5)). */
-function runsInstalled({ pid }: ServiceState, { spec }: Target): boolean {
-  const [program = ""] = spec.program;
-  try {
-    const [runs, installed] = [statSync(`/proc/${pid}/exe`), statSync(program)];
-    return runs.dev === installed.dev && runs.ino === installed.ino;
-  } catch {
-    return false;
-  }
 }
 
 function failed(message: string): TunnelError {

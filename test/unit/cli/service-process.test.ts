@@ -1,9 +1,20 @@
 import { expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, realpathSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  linkSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { elapsedMs, programByAge, programOfProcesses } from "../../../src/cli/service-process.ts";
+import { elapsedMs, programByAge, programOfProcess, programOfProcesses } from "../../../src/cli/service-process.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 
@@ -31,6 +42,36 @@ test.skipIf(process.platform !== "linux")("a process is found by its arguments, 
     child.kill("SIGKILL");
     supervisor.kill("SIGKILL");
   }
+});
+
+test.skipIf(process.platform !== "linux")("a program that is put back is the installed one again", async () => {
+  using dir = makeTempDir();
+  const program = join(realpathSync(dir.path), "culvert");
+  const [previous, alias] = [`${program}.previous`, `${program}-alias`];
+  copyFileSync(realpathSync("/bin/sh"), program);
+  symlinkSync(program, alias);
+  const child = spawn(program, ["-c", "read -r _"], { stdio: ["pipe", "ignore", "ignore"] });
+  try {
+    const { pid } = child;
+    await pollUntil(() => programOfProcess(pid, program) === "ours", { what: "the process runs" });
+    expect(programOfProcess(pid, alias)).toBe("ours");
+
+    // As an update and a rollback do it.
+    linkSync(program, previous);
+    copyFileSync(program, `${program}.new`);
+    renameSync(`${program}.new`, program);
+    expect(programOfProcess(pid, program)).toBe("other");
+    expect(programOfProcess(pid, previous)).toBe("ours");
+    renameSync(previous, program);
+    expect(readlinkSync(`/proc/${pid}/exe`)).not.toBe(program);
+    expect(programOfProcess(pid, program)).toBe("ours");
+
+    rmSync(program);
+    expect(programOfProcess(pid, program)).toBe("unknown");
+  } finally {
+    child.kill("SIGKILL");
+  }
+  expect(programOfProcess(undefined, process.execPath)).toBe("unknown");
 });
 
 test("elsewhere a program that came after the process is another, whatever time it carries", () => {
