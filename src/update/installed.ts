@@ -129,9 +129,9 @@ export async function begunTrial({ trial }: InstalledBinary): Promise<string | u
   );
 }
 
-/** The trial of a version has ended, either way. */
-export async function endTrial(binary: InstalledBinary, version: string): Promise<void> {
-  if ((await begunTrial(binary)) === version) await rm(binary.trial, { force: true });
+/** The trial of a version has ended, either way; without a version that of any: call it so with the lock. */
+export async function endTrial(binary: InstalledBinary, version?: string): Promise<void> {
+  if (version === undefined || (await begunTrial(binary)) === version) await rm(binary.trial, { force: true });
 }
 
 /** Puts a tested binary in place; at no moment is there none, and whoever runs the old one goes on with it. */

@@ -8,6 +8,7 @@ import { MAX_SIGNATURE_TEXT, type MinisignPublicKey } from "../wire/minisign.ts"
 import { download } from "./download.ts";
 import {
   beginTrial,
+  begunTrial,
   endTrial,
   type InstalledBinary,
   installedBinary,
@@ -117,8 +118,12 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
     try {
       await makeExecutable(fresh, binary.path);
       await selfTest(fresh, to, clock);
-      if (options.onTrial === true) await beginTrial(binary, to);
-      await replace(binary, fresh);
+      if (options.onTrial === true) await replaceOnTrial(binary, fresh, { to, there });
+      else {
+        await replace(binary, fresh);
+        // Somebody wants this one: a trial that a kill has cut short, of whatever version, must not take it back.
+        await endTrial(binary);
+      }
       await forget(binary.rejected, to);
     } catch (error) {
       // Whole and yet no good: the next try must not find it.
@@ -157,7 +162,7 @@ export async function rollback(running: Running, clock: Clock, failed?: string):
     const to = await versionOf(binary.previous, clock);
     if (parseVersion(to) === undefined) throw refusal(`"${binary.previous}" is not a culvert`);
     await swapWithPrevious(binary);
-    await endTrial(binary, said);
+    await endTrial(binary);
     await forget(binary.rejected, to);
     const at = new Date(clock.wallMs()).toISOString();
     if (failed === undefined && parseVersion(said) !== undefined && compare(said, to) > 0) {
@@ -250,6 +255,24 @@ export async function verifyBeside(
   const verified = verifyMinisign(keys, new TextDecoder().decode(signature), digest);
   if (!verified.ok) throw refusal(`"${name}" of ${folder.name} is refused: ${verified.issues[0]?.message}`);
   return verified.value;
+}
+
+/** A trial is written down before the file is replaced, so that a kill in between leaves none that nobody tries. */
+async function replaceOnTrial(
+  binary: InstalledBinary,
+  fresh: string,
+  { to, there }: { readonly to: string; readonly there: string },
+): Promise<void> {
+  const before = await begunTrial(binary);
+  try {
+    await beginTrial(binary, to);
+    await replace(binary, fresh);
+  } catch (error) {
+    // What stays may be on trial itself.
+    const restored = before === there ? beginTrial(binary, there) : endTrial(binary);
+    await restored.catch(() => undefined);
+    throw error;
+  }
 }
 
 /** Downloads of other versions that were given up. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -268,6 +268,59 @@ describe("by itself", () => {
       await expect(next(failing)).rejects.toThrow("There is no earlier version");
       expect(await next(failing)).toEqual({ kind: "current", version: "1.1.0" });
       expect(tried).toEqual(["1.1.0"]);
+    });
+  });
+
+  describe("the mark of a trial", () => {
+    const rest = { allowDowngrade: false, check: false, onProgress: () => {} };
+    const mark = ".culvert.trial";
+    const marked = async (there: string, version: string) => {
+      const it = await prepare(there);
+      const folder = dirname(it.options.running.path);
+      writeFileSync(join(folder, mark), `${version}\n`);
+      // Nothing can be kept as the version before while this is there.
+      const hinder = () => mkdir(join(folder, "culvert.previous.tmp"));
+      const read = () => (existsSync(join(folder, mark)) ? readFileSync(join(folder, mark), "utf8").trim() : undefined);
+      return { ...it, hinder, read };
+    };
+
+    test("does not outlive a replacement that fails, unless it is of what stays", async () => {
+      for (const { there, before, after } of [
+        { there: "1.0.0", before: "1.1.0", after: undefined },
+        { there: "1.0.0", before: "0.9.0", after: undefined },
+        { there: "1.0.5", before: "1.0.5", after: "1.0.5" },
+      ]) {
+        using it = await marked(there, before);
+        await it.hinder();
+        await expect(update({ ...it.options, ...rest, onTrial: true })).rejects.toThrow("Cannot replace");
+        expect(it.read()).toBe(after);
+        expect(it.left().runs).toBe(program(there));
+      }
+    });
+
+    test("ends with an update that is not on trial, of whatever version it was, and not with one that fails", async () => {
+      for (const before of ["1.1.0", "1.0.0"]) {
+        using it = await marked("1.0.0", before);
+        await it.hinder();
+        await expect(once(it)).rejects.toThrow("Cannot replace");
+        expect(it.read()).toBe(before);
+        rmSync(join(dirname(it.options.running.path), "culvert.previous.tmp"), { recursive: true });
+        expect(await once(it)).toMatchObject({ kind: "updated", to: "1.1.0" });
+        expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
+      }
+    });
+
+    test("ends with a rollback, also to the version that it is of, and from one that does not run", async () => {
+      for (const { there, before } of [
+        { there: "1.2.0", before: "1.1.0" },
+        { there: "not; exit 1", before: "1.2.0" },
+      ]) {
+        using it = await marked(there, before);
+        const { running, clock } = it.options;
+        writeFileSync(`${running.path}.previous`, program("1.1.0"), { mode: 0o755 });
+        expect(await rollback(running, clock)).toMatchObject({ kind: "updated", to: "1.1.0" });
+        expect(it.read()).toBeUndefined();
+      }
     });
   });
 
