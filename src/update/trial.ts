@@ -1,6 +1,6 @@
-import { describe } from "../core/errors.ts";
+import { describe, TunnelError } from "../core/errors.ts";
 import { begunTrial, endTrial, installedBinary } from "./installed.ts";
-import { reject, rollback, type UpdateOptions, type UpdateOutcome, update } from "./update.ts";
+import { type Blame, reject, rollback, type UpdateOptions, type UpdateOutcome, update } from "./update.ts";
 
 export interface TrialOptions extends UpdateOptions {
   /** Lets what is installed now, which is this version, serve; rejects when it does not. */
@@ -29,7 +29,7 @@ type Failed = Extract<TrialOutcome, { readonly kind: "failed" }>;
  * An update that holds only when the new version serves: else the version before comes back, and where the new one is at
  * fault no update takes it again by itself. What others have installed is let serve too, and not taken back; nor is a version that was not
  * tried to the end because of the signal. A trial of the running version that was cut short is gone through first.
- * Throws a TunnelError as `update` does.
+ * Throws a TunnelError as `update` does; one about a version that failed says why that was as well.
  */
 export async function updateOnTrial(options: TrialOptions): Promise<TrialOutcome> {
   const { running } = options;
@@ -56,11 +56,23 @@ async function tryOut(options: TrialOptions, version: string, ours: boolean): Pr
     const reason = describe(error);
     // Whoever comes next goes on with a trial that was stopped.
     if (!ours || options.signal.aborted) return { kind: "failed", version, backTo: undefined, rejected: false, reason };
+    const blame = { version, reason };
     // With nothing to go back to it is not tried over and over, instead of what is newer.
-    const back = await rollback(running, clock, version).finally(() => endTrial(binary, version));
+    const back = await rollback(running, clock, version)
+      .finally(() => endTrial(binary, version))
+      .catch((problem) => failWithBoth(blame, "it could not be taken back", problem));
     if (back.kind !== "updated") return { kind: "failed", version, backTo: undefined, rejected: false, reason };
     const rejected = (await options.bringBack?.()) ?? true;
-    if (rejected) await reject(running, clock, { version, reason });
+    if (rejected) {
+      await reject(running, clock, blame).catch((problem) =>
+        failWithBoth(blame, `${back.to} is back, but that could not be remembered`, problem),
+      );
+    }
     return { kind: "failed", version, backTo: back.to, rejected, reason };
   }
+}
+
+function failWithBoth({ version, reason }: Blame, then: string, problem: unknown): never {
+  const message = `Version ${version} failed (${reason}), and ${then}: ${describe(problem)}`;
+  throw new TunnelError("update.failed", message, { cause: problem });
 }

@@ -261,11 +261,23 @@ describe("by itself", () => {
       expect(it.left()).toEqual({ files, runs: program("1.0.0") });
     });
 
+    test("says why it failed also where that cannot be remembered", async () => {
+      const { it, next } = await cutShort();
+      using _ = it;
+      await mkdir(join(dirname(it.options.running.path), ".culvert.rejected.tmp"));
+      await expect(next(failing)).rejects.toThrow(
+        /^Version 1\.1\.0 failed \(It is not connected\), and 1\.0\.0 is back, but that could not be remembered: \S/,
+      );
+      expect(it.left().runs).toBe(program("1.0.0"));
+    });
+
     test("hinders no later update when there is nothing to go back to", async () => {
       const { it, tried, next } = await cutShort();
       using _ = it;
       rmSync(`${it.options.running.path}.previous`);
-      await expect(next(failing)).rejects.toThrow("There is no earlier version");
+      await expect(next(failing)).rejects.toThrow(
+        /^Version 1\.1\.0 failed \(It is not connected\), and it could not be taken back: There is no earlier version: /,
+      );
       expect(await next(failing)).toEqual({ kind: "current", version: "1.1.0" });
       expect(tried).toEqual(["1.1.0"]);
     });
