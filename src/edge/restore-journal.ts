@@ -1,18 +1,8 @@
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
+import { syncFolder } from "../core/whole-file.ts";
 import { writeWhole } from "./store/place-file.ts";
 
 /** There while a restore is under way in the directory: what is moved where. */
@@ -140,17 +130,5 @@ function removeEmpty(folder: string): void {
     rmdirSync(folder);
   } catch (error) {
     if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(systemCode(error) ?? "")) throw error;
-  }
-}
-
-/** A name that was given or taken survives a loss of power after that. */
-function syncFolder(path: string): void {
-  // Windows does not open folders.
-  if (process.platform === "win32") return;
-  const folder = openSync(path, "r");
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
   }
 }

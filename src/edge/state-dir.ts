@@ -2,6 +2,7 @@ import { createPrivateKey, hkdfSync, randomBytes, X509Certificate } from "node:c
 import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
+import { writeBeside } from "../core/whole-file.ts";
 import {
   type CertifiedKey,
   createAuthority,
@@ -11,7 +12,7 @@ import {
 } from "./certificates.ts";
 import { refuseHalfRestored } from "./restore-journal.ts";
 import { asOwnerOf } from "./store/folder-owner.ts";
-import { placeFile, writeTemporary, writeWhole } from "./store/place-file.ts";
+import { placeFile, writeWhole } from "./store/place-file.ts";
 
 const SEALING_KEY_BYTES = 32;
 
@@ -101,7 +102,7 @@ function refuseLosses(path: (name: string) => string): void {
 function keep(path: string, mode: number, make: () => string): { text: string; made: boolean } {
   if (existsSync(path)) return { text: readFileSync(path, "utf8"), made: false };
   const text = make();
-  if (placeFile(writeTemporary(path, text, mode), path)) return { text, made: true };
+  if (placeFile(writeBeside(path, text, { mode }), path)) return { text, made: true };
   return { text: readFileSync(path, "utf8"), made: false };
 }
 

@@ -5,15 +5,14 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmdirSync,
   rmSync,
   type Stats,
   statSync,
-  writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { describe, TunnelError } from "../core/errors.ts";
+import { replaceFile } from "../core/whole-file.ts";
 import type { Machine } from "./machine.ts";
 import { ACCOUNT_COMMENT, describeStep, type FileStep, type Step } from "./steps.ts";
 
@@ -88,12 +87,9 @@ function writeFile(step: FileStep, owner: number | undefined): boolean {
   if (before?.isFile() === true && (step.keep === true || readFileSync(path, "utf8") === content)) {
     return setPermissions(path, before, mode, owner);
   }
-  const fresh = join(dirname(path), `.${basename(path)}.culvert-new`);
-  rmSync(fresh, { force: true });
-  // Secrets are never readable for others, not even before the mode is set.
-  writeFileSync(fresh, content, { mode: 0o600, flag: "wx", flush: true });
-  setPermissions(fresh, statSync(fresh), mode, owner);
-  renameSync(fresh, path);
+  // Hidden from service managers, which read every other file of some folders.
+  const temporary = join(dirname(path), `.${basename(path)}.culvert-new`);
+  replaceFile(path, content, { mode, owner, temporary });
   return true;
 }
 

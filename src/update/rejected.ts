@@ -1,4 +1,5 @@
-import { open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, rm, stat } from "node:fs/promises";
+import { replaceFile } from "../core/whole-file.ts";
 import { parseVersion } from "./version.ts";
 
 const MAX_FILE_BYTES = 64 * 1024;
@@ -58,9 +59,7 @@ function isRejection(raw: unknown): raw is Rejection {
 
 async function writeRejections(path: string, rejected: readonly Rejection[]): Promise<void> {
   if (rejected.length === 0) return await rm(path, { force: true });
-  const fresh = `${path}.tmp`;
-  await writeFile(fresh, `${JSON.stringify({ rejected }, undefined, 2)}\n`, { mode: MODE });
-  const handle = await open(fresh, "r+");
-  await handle.sync().finally(() => handle.close());
-  await rename(fresh, path);
+  // One name, since only the holder of the lock writes.
+  const temporary = `${path}.tmp`;
+  replaceFile(path, `${JSON.stringify({ rejected }, undefined, 2)}\n`, { mode: MODE, temporary });
 }

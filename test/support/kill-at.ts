@@ -8,8 +8,8 @@ import { basename } from "node:path";
 
 /** Of node:fs, what changes something on disk. */
 const CHANGES = [
-  ...["chmodSync", "copyFileSync", "fsyncSync", "linkSync", "mkdirSync", "openSync"],
-  ...["renameSync", "rmSync", "rmdirSync", "writeSync"],
+  ...["chmodSync", "copyFileSync", "fchmodSync", "fchownSync", "fsyncSync", "linkSync", "mkdirSync", "openSync"],
+  ...["renameSync", "rmSync", "rmdirSync", "writeFileSync", "writeSync"],
 ] as const;
 
 const modules = (process.env["KILL_IN"] ?? "").split(",").filter((name) => name !== "");
@@ -17,7 +17,7 @@ if (modules.length > 0) {
   Bun.plugin({
     name: "kill-at",
     setup: (build) => {
-      build.onLoad({ filter: /\/src\/edge\/.*\.ts$/ }, ({ path }) => {
+      build.onLoad({ filter: /\/src\/(core|edge)\/.*\.ts$/ }, ({ path }) => {
         const source = fs.readFileSync(path, "utf8");
         const contents = modules.includes(basename(path))
           ? source.replace('from "node:fs";', `from ${JSON.stringify(import.meta.path)};`)
@@ -44,6 +44,8 @@ function deadly<Args extends readonly unknown[], Result>(name: string, work: (..
 const wrapped = Object.fromEntries(CHANGES.map((name) => [name, deadly(name, fs[name] as () => unknown)]));
 export const chmodSync = wrapped["chmodSync"];
 export const copyFileSync = wrapped["copyFileSync"];
+export const fchmodSync = wrapped["fchmodSync"];
+export const fchownSync = wrapped["fchownSync"];
 export const fsyncSync = wrapped["fsyncSync"];
 export const linkSync = wrapped["linkSync"];
 export const mkdirSync = wrapped["mkdirSync"];
@@ -51,5 +53,6 @@ export const openSync = wrapped["openSync"];
 export const renameSync = wrapped["renameSync"];
 export const rmSync = wrapped["rmSync"];
 export const rmdirSync = wrapped["rmdirSync"];
+export const writeFileSync = wrapped["writeFileSync"];
 export const writeSync = wrapped["writeSync"];
-export const { closeSync, constants, existsSync, readdirSync, readFileSync, readSync } = fs;
+export const { closeSync, constants, existsSync, fstatSync, readdirSync, readFileSync, readSync } = fs;

@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { systemCode, TunnelError } from "../../core/errors.ts";
+import { replaceFile } from "../../core/whole-file.ts";
 import type { AppAddress } from "../address.ts";
 import { audiences, isCurrent, type KeySet, parseJwt, parseKeySet } from "./jwt.ts";
 
@@ -100,14 +101,10 @@ export class TokenStore {
 
   /** Writes a file of this folder for its owner alone, all at once. Throws `store.failed`. */
   write(path: string, text: string): void {
-    const temporary = `${path}.${process.pid}.tmp`;
     try {
       mkdirSync(this.#folder, { recursive: true, mode: FOLDER_MODE });
-      writeFileSync(temporary, text, { mode: TOKEN_MODE });
-      // Others never read half a file.
-      renameSync(temporary, path);
+      replaceFile(path, text, { mode: TOKEN_MODE });
     } catch (cause) {
-      rmSync(temporary, { force: true });
       throw new TunnelError("store.failed", `Cannot write ${path}: ${systemCode(cause) ?? "unknown error"}`, { cause });
     }
   }

@@ -1,6 +1,7 @@
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, systemCode, TunnelError } from "../../core/errors.ts";
+import { replaceFile } from "../../core/whole-file.ts";
 
 const NAME = "control.json";
 
@@ -18,18 +19,9 @@ export interface ControlAddress {
  */
 export function writeControlFile(dir: string, address: ControlAddress): void {
   const path = join(dir, NAME);
-  const temporary = `${path}.${process.pid}.tmp`;
   try {
-    rmSync(temporary, { force: true });
-    const file = openSync(temporary, "wx", 0o600);
-    try {
-      writeSync(file, `${JSON.stringify(address)}\n`);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, path);
+    replaceFile(path, `${JSON.stringify(address)}\n`, { mode: 0o600, durable: "none" });
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new TunnelError("store.failed", `Cannot write "${path}": ${describe(error)}`, { cause: error });
   }
 }

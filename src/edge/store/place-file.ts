@@ -1,6 +1,7 @@
-import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { linkSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemCode } from "../../core/errors.ts";
+import { replaceFile } from "../../core/whole-file.ts";
 import { asOwnerOf } from "./folder-owner.ts";
 
 /**
@@ -21,25 +22,7 @@ export function placeFile(temporary: string, path: string): boolean {
   }
 }
 
-/** Writes a file whole or not at all. */
+/** {@link replaceFile} as the owner of the folder. */
 export function writeWhole(path: string, text: string, mode: number): void {
-  asOwnerOf(dirname(path), () => renameSync(writeTemporary(path, text, mode), path));
-}
-
-/** Writes a file beside `path`, down to the disk, and gives its name. */
-export function writeTemporary(path: string, text: string, mode: number): string {
-  const temporary = `${path}.${process.pid}.tmp`;
-  // One that a crash left behind may have other permissions.
-  rmSync(temporary, { force: true });
-  const file = openSync(temporary, "wx", mode);
-  try {
-    writeSync(file, text);
-    fsyncSync(file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  } finally {
-    closeSync(file);
-  }
-  return temporary;
+  asOwnerOf(dirname(path), () => replaceFile(path, text, { mode }));
 }

@@ -10,7 +10,7 @@ import { storeTunnel } from "../../support/stored.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 
 const KEYS = ["ca.key", "ca.pem", "seal.key"] as const;
-const MODULES = "backup-file.ts,restore-journal.ts,place-file.ts";
+const MODULES = "backup-file.ts,restore-journal.ts,place-file.ts,whole-file.ts";
 /** Far more changes than a restore makes. */
 const MAX_STEPS = 200;
 const AT_ONCE = 4;
