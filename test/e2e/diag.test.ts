@@ -1,37 +1,17 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { unzipSync } from "fflate";
 import { culvertCommand } from "../support/binary.ts";
-import {
-  addTunnel,
-  cleanEnvironment,
-  culvertConnector,
-  type EdgeProcess,
-  metricsPort,
-  readyConnections,
-  startConnector,
-  startEdgeProcess,
-} from "../support/lab.ts";
+import { cleanEnvironment, culvertConnector, metricsPort, readyConnections, startConnector } from "../support/lab.ts";
+import { shareBareLab } from "../support/lab-suite.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import { runProcess } from "../support/processes.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 
 setDefaultTimeout(60_000);
 
-const dir = makeTempDir();
-let edge: EdgeProcess;
-let token: string;
-
-beforeAll(async () => {
-  const stateDir = join(dir.path, "state");
-  edge = await startEdgeProcess(stateDir);
-  token = await addTunnel(stateDir, "lab", ["app.lab.example"]);
-});
-afterAll(async () => {
-  await edge?.process[Symbol.asyncDispose]();
-  dir[Symbol.dispose]();
-});
+const lab = shareBareLab();
 
 const culvert = (cwd: string, ...args: readonly string[]) =>
   runProcess([...culvertCommand(), ...args], { env: { ...cleanEnvironment(), HOME: cwd }, cwd, deadlineMs: 50_000 });
@@ -41,6 +21,7 @@ const zips = (folder: string): readonly string[] => readdirSync(folder).filter((
 test("tunnel diag: a zip with everything but secrets", async () => {
   using cwd = makeTempDir();
   const logfile = join(cwd.path, "connector.log");
+  const { edge, token } = lab();
   const { tunnelPort, caPath } = edge;
   await using connector = startConnector(culvertConnector("http2"), {
     ...{ token, tunnelPort, caPath, url: "http://127.0.0.1:9" },
@@ -124,14 +105,15 @@ test("tunnel diag without a connector: says so, and is no failure", async () => 
 });
 
 test("tunnel ready: the exit code says whether there is a connection", async () => {
-  const ready = (at: string) => culvert(dir.path, "tunnel", "--metrics", at, "ready");
+  const { dir, edge, token } = lab();
+  const ready = (at: string) => culvert(dir, "tunnel", "--metrics", at, "ready");
   const run = { token, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url: "http://127.0.0.1:9" };
   await using connector = startConnector(culvertConnector("http2"), run);
   const port = await metricsPort(connector);
   await pollUntil(async () => (await readyConnections(port)) > 0, { what: "a connection", deadlineMs: 10_000 });
   expect(await ready(`127.0.0.1:${port}`)).toEqual({ code: 0, stdout: "", stderr: "" });
 
-  const socket = join(dir.path, "metrics.sock");
+  const socket = join(dir, "metrics.sock");
   await using lost = startConnector(culvertConnector("http2"), {
     ...{ ...run, edges: ["127.0.0.1:9"] },
     flags: ["--metrics", `unix:${socket}`],

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -12,12 +12,12 @@ import {
   addTunnel,
   cleanEnvironment,
   culvertConnector,
-  type EdgeProcess,
   HOST,
   metricsPort,
   startConnector,
   startEdgeProcess,
 } from "../support/lab.ts";
+import { shareBareLab } from "../support/lab-suite.ts";
 import { startManagedEdge } from "../support/managed-edge.ts";
 import { startOrigin } from "../support/origins.ts";
 import { pollUntil } from "../support/poll-until.ts";
@@ -27,21 +27,9 @@ import { openVisit, visit } from "../support/visitors.ts";
 
 setDefaultTimeout(30_000);
 
-const dir = makeTempDir();
-let edge: EdgeProcess;
-let token: string;
-const stateDir = join(dir.path, "state");
+const lab = shareBareLab();
 
-beforeAll(async () => {
-  edge = await startEdgeProcess(stateDir);
-  token = await addTunnel(stateDir, "lab", [HOST]);
-});
-afterAll(async () => {
-  await edge?.process[Symbol.asyncDispose]();
-  dir[Symbol.dispose]();
-});
-
-const doctor = (...args: readonly string[]): Promise<Examined> => examine(["--token", token, ...args]);
+const doctor = (...args: readonly string[]): Promise<Examined> => examine(["--token", lab().token, ...args]);
 
 /** Findings about the tunnel's own parts: those about the machine that tests run on are another matter. */
 function findings({ report }: Examined, id: string) {
@@ -70,7 +58,7 @@ interface Pair {
 
 /** A certificate for these names from an authority of its own. */
 function certificateOf(names: readonly string[], days = 2): Pair {
-  const at = (name: string): string => join(dir.path, `${names.join("+").replaceAll("*", "x")}-${name}`);
+  const at = (name: string): string => join(lab().dir, `${names.join("+").replaceAll("*", "x")}-${name}`);
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
   const openssl = (...args: readonly string[]): void => void execFileSync("openssl", args, { stdio: "ignore" });
   openssl("req", "-x509", ...key, "-days", "9", "-subj", "/CN=Corporate CA", "-keyout", at("ca.key"), "-out", at("ca"));
@@ -82,13 +70,14 @@ function certificateOf(names: readonly string[], days = 2): Pair {
 }
 
 function configFile(name: string, text: string): string {
-  const path = join(dir.path, name);
+  const path = join(lab().dir, name);
   writeFileSync(path, text);
   return path;
 }
 
 describe("case 1: the connector cannot connect", () => {
   test("a token that was cut when it was copied: C-302, and nothing else is guessed", async () => {
+    const { token } = lab();
     const examined = await examine(["--token", token.slice(0, -40), "--hello-world"]);
     expect([examined.report.verdict.code, examined.exitCode]).toEqual(["C-302", 1]);
     expect(examined.status("network")).toBe("skip");
@@ -96,6 +85,7 @@ describe("case 1: the connector cannot connect", () => {
   });
 
   test("a token of a tunnel that is gone: C-303, in the edge's words", async () => {
+    const { stateDir } = lab();
     const gone = await addTunnel(stateDir, "gone", ["gone.lab.example"]);
     const argv = [...culvertCommand(), "edge", "tunnel", "delete", "gone", "--force", "--state-dir", stateDir];
     expect((await runProcess(argv, { env: cleanEnvironment() })).code).toBe(0);
@@ -231,6 +221,7 @@ describe("case 2: the tunnel is up, and visitors get 502", () => {
 
 describe("case 3: the second replica does not show up", () => {
   test("it was started with another tunnel's token: C-312; it has no connection: C-313", async () => {
+    const { edge, stateDir } = lab();
     const other = await addTunnel(stateDir, "other", ["other.lab.example"]);
     const run = { token: other, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url: "http://127.0.0.1:9" };
     const kind = culvertConnector("http2");
@@ -266,6 +257,7 @@ describe("case 3: the second replica does not show up", () => {
 test("case 4: a restart that cuts what runs is foretold by C-321 and C-322", async () => {
   await using origin = await startOrigin();
   const url = `http://127.0.0.1:${origin.port}`;
+  const { edge, token } = lab();
   const run = { token, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url, gracePeriod: "0s" };
   const flags = ["--ha-connections", "1"];
   const cutOff = async (gracePeriod: string): Promise<boolean> => {
@@ -358,8 +350,9 @@ test("the rules that the edge holds are those that are checked when there are no
 });
 
 test("for people: a line a check in order, the verdict, and what to do next", async () => {
+  const { dir, token } = lab();
   const argv = [...culvertCommand(), "doctor", "--token", token, "--url", "http://127.0.0.1:9"];
-  const { code, stdout } = await runProcess(argv, { env: { ...cleanEnvironment(), HOME: dir.path } });
+  const { code, stdout } = await runProcess(argv, { env: { ...cleanEnvironment(), HOME: dir } });
   expect(code).toBe(1);
   const titles = [...stdout.matchAll(/^(?:ok|WARN|FAIL|-) +(\S.*?) {2,}/gm)].map((match) => match[1]);
   expect(titles).toEqual([

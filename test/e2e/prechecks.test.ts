@@ -1,38 +1,18 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { join } from "node:path";
-import {
-  addTunnel,
-  culvertConnector,
-  type EdgeProcess,
-  metricsPort,
-  readyConnections,
-  startConnector,
-  startEdgeProcess,
-} from "../support/lab.ts";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { culvertConnector, metricsPort, readyConnections, startConnector } from "../support/lab.ts";
+import { shareBareLab } from "../support/lab-suite.ts";
 import { pollUntil } from "../support/poll-until.ts";
 import type { OwnedProcess } from "../support/processes.ts";
-import { makeTempDir } from "../support/temp-dir.ts";
 
 setDefaultTimeout(30_000);
 
-const dir = makeTempDir();
-let edge: EdgeProcess;
-let token: string;
-
-beforeAll(async () => {
-  const stateDir = join(dir.path, "state");
-  edge = await startEdgeProcess(stateDir);
-  token = await addTunnel(stateDir, "lab", ["app.lab.example"]);
-});
-afterAll(async () => {
-  await edge?.process[Symbol.asyncDispose]();
-  dir[Symbol.dispose]();
-});
+const lab = shareBareLab();
 
 const start = (
   protocol: "auto" | "http2",
   over: { edges?: readonly string[]; flags?: readonly string[]; on?: boolean },
 ) => {
+  const { edge, token } = lab();
   const { edges = [], flags = [], on = true } = over;
   return startConnector(culvertConnector(protocol), {
     ...{ token, tunnelPort: edge.tunnelPort, caPath: edge.caPath, url: "http://127.0.0.1:9", edges, flags },
@@ -51,6 +31,7 @@ test("a table of what gets through, beside the real start; the edge has no conne
   await connector.errorLine(/precheck complete hard_fail=false .*suggested_protocol=quic/);
   const table = connector.stderr.split("\n").map((line) => line.replace(/^\S+ INF +/, ""));
   const at = table.indexOf("Connectivity prechecks");
+  const { edge } = lab();
   const place = `127\\.0\\.0\\.1:${edge.tunnelPort}`;
   expect(table[at + 1]).toMatch(/^COMPONENT +TARGET +STATUS +DETAILS$/);
   const rest = table.slice(at + 2).join("\n");
