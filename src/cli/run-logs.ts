@@ -1,8 +1,8 @@
 import type { RunConfig } from "../config/run-config.ts";
 import { LiveLog } from "../connector/management/live-log.ts";
-import type { AsciiText } from "../core/ascii-text.ts";
 import { type Clock, systemRandom } from "../core/clock.ts";
 import { type ConsoleLosses, LOST_CONSOLE_LINES } from "../core/console-output.ts";
+import type { LineBlock } from "../core/line-block.ts";
 import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
 import { batchLines } from "../core/log-batch.ts";
 import { LogFile } from "../core/log-file.ts";
@@ -69,7 +69,7 @@ export async function openRunLogs(
     transport.flush();
   };
   deps.losses?.onRegained((lines) => main.base.warn(LOST_CONSOLE_LINES, { lines }));
-  const put = (text: AsciiText, ended: EndedRequest): boolean => putAccess(text, clock.wallMs(), ended);
+  const put = (block: LineBlock, ended: EndedRequest): boolean => putAccess(block, clock.wallMs(), ended);
   const consoleOnly = config.logFormat === "default" && file === undefined;
   /** Nothing is folded, and no secret has to be taken out. */
   const writeRequest = (ended: EndedRequest): void => {

@@ -1,4 +1,4 @@
-import { AsciiText } from "./ascii-text.ts";
+import { LineBlock } from "./line-block.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
 /** While there are many lines, how long they wait for each other, in ms. */
@@ -12,7 +12,7 @@ export interface BatchedLines {
    * The way of many lines: `put` puts one of level info, about `item`, without an end. False = it could not, and nothing is
    * written.
    */
-  add<Item>(put: (text: AsciiText, item: Item) => boolean, item: Item): boolean;
+  add<Item>(put: (block: LineBlock, item: Item) => boolean, item: Item): boolean;
   flush(): void;
 }
 
@@ -24,7 +24,7 @@ export interface BatchedLines {
 export function batchLines(write: (text: string) => void): BatchedLines {
   let waiting = "";
   /** What comes behind. */
-  const block = new AsciiText(MAX_CHARS);
+  const block = new LineBlock(MAX_CHARS);
   let atTurnEnd = false;
   let inWindow = false;
   const append = (text: string): void => {
@@ -50,7 +50,7 @@ export function batchLines(write: (text: string) => void): BatchedLines {
     if (inWindow) setTimeout(endWindow, WINDOW_MS);
     flush();
   };
-  const addTo = <Item>(put: (text: AsciiText, item: Item) => boolean, item: Item): boolean => {
+  const addTo = <Item>(put: (block: LineBlock, item: Item) => boolean, item: Item): boolean => {
     const begin = block.length;
     if ((begin === 0 || block.newline()) && put(block, item)) return true;
     block.cut(begin);

@@ -1,4 +1,4 @@
-import type { AsciiText } from "../core/ascii-text.ts";
+import type { LineBlock } from "../core/line-block.ts";
 import { consoleHead, fieldText, type LogFields, type Logger } from "../core/log.ts";
 import { createScrubber, shownHeaders, shownTarget } from "../core/log-redact.ts";
 import type { StreamRequest } from "../transport/port.ts";
@@ -66,30 +66,29 @@ export function accessFields(ended: EndedRequest): LogFields {
 
 /**
  * The same line as the console shows it, written as bytes: what every request pays for is worth saying twice. Parts that most
- * lines share are kept from one to the next. False where a value needs quotes: then that line is for `accessFields`.
+ * lines share are kept from one to the next. False where it does not fit.
  */
-export function putAccess(text: AsciiText, wallMs: number, ended: EndedRequest): boolean {
+export function putAccess(block: LineBlock, wallMs: number, ended: EndedRequest): boolean {
   const { request, answeredAfterMs, outcome, status } = ended;
   const ray = headerValue(request.headers, RAY);
   const client = headerValue(request.headers, CLIENT);
   const around = shared(ended);
   return (
-    around !== undefined &&
-    text.put(headOf(wallMs)) &&
-    text.integer(ended.bytesToOrigin) &&
-    text.put(BYTES_OUT) &&
-    text.integer(ended.bytesToVisitor) &&
-    (ray === undefined || (text.put(CF_RAY) && text.plain(ray))) &&
-    (client === undefined || (text.put(CLIENT_IS) && text.plain(client))) &&
-    text.put(EVENT) &&
-    (answeredAfterMs === undefined || (text.put(FIRST_BYTE) && text.integer(Math.round(answeredAfterMs)))) &&
-    text.put(around.before) &&
-    text.integer(Math.round(ended.durationMs)) &&
-    text.put(around.after) &&
-    text.plain(outcome) &&
-    text.put(PATH) &&
-    text.plain(bounded(shownPath(request.path))) &&
-    (status === undefined || (text.put(STATUS) && text.integer(status)))
+    block.put(headOf(wallMs)) &&
+    block.integer(ended.bytesToOrigin) &&
+    block.put(BYTES_OUT) &&
+    block.integer(ended.bytesToVisitor) &&
+    (ray === undefined || (block.put(CF_RAY) && block.value(ray))) &&
+    (client === undefined || (block.put(CLIENT_IS) && block.value(client))) &&
+    block.put(EVENT) &&
+    (answeredAfterMs === undefined || (block.put(FIRST_BYTE) && block.integer(Math.round(answeredAfterMs)))) &&
+    block.put(around.before) &&
+    block.integer(Math.round(ended.durationMs)) &&
+    block.put(around.after) &&
+    block.value(outcome) &&
+    block.put(PATH) &&
+    block.value(bounded(shownPath(request.path))) &&
+    (status === undefined || (block.put(STATUS) && block.integer(status)))
   );
 }
 
@@ -124,8 +123,8 @@ interface Shared {
 
 let lastShared: Shared | undefined;
 
-/** Most requests are for the host and the service of the one before. Undefined where that is not all ASCII. */
-function shared({ request: { authority, method }, rule, service }: EndedRequest): Shared | undefined {
+/** Most requests are for the host and the service of the one before. */
+function shared({ request: { authority, method }, rule, service }: EndedRequest): Shared {
   const last = lastShared;
   if (
     last !== undefined &&
@@ -140,12 +139,9 @@ function shared({ request: { authority, method }, rule, service }: EndedRequest)
   const toService = service === undefined ? "" : ` originService=${fieldText(scrub(service))}`;
   const before = ` host=${fieldText(bounded(authority))}${toRule} method=${fieldText(method)} ms=`;
   const after = `${toService} outcome=`;
-  if (!ASCII.test(before) || !ASCII.test(after)) return undefined;
   lastShared = { authority, method, rule, service, before: Buffer.from(before), after: Buffer.from(after) };
   return lastShared;
 }
-
-const ASCII = /^[\x20-\x7e]*$/;
 
 function shownPath(path: string): string {
   const shown = shownTarget(path);

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { AsciiText } from "../../../src/core/ascii-text.ts";
+import type { LineBlock } from "../../../src/core/line-block.ts";
 import { batchLines } from "../../../src/core/log-batch.ts";
 import { pollUntil } from "../../support/poll-until.ts";
 
@@ -25,7 +25,7 @@ test("lines of one turn go out together, and a warning takes them along at once"
   expect(written).toEqual(["a\nb", "c", "d\ne", "f"]);
 });
 
-const put = (text: AsciiText, word: string): boolean => text.put(Buffer.from("a ")) && text.plain(word);
+const put = (block: LineBlock, word: string): boolean => block.put(Buffer.from("a ")) && block.value(word);
 
 test("lines of both ways keep their order", () => {
   const written: string[] = [];
@@ -58,11 +58,12 @@ test("many lines go out at the end of the first turn, and then those of a tenth 
 test("a line that cannot be put leaves nothing behind", () => {
   const written: string[] = [];
   const batch = batchLines((text) => void written.push(text));
-  expect(batch.add(put, "not plain")).toBe(false);
-  expect(batch.add(put, "plain")).toBe(true);
-  expect(batch.add(put, "n\nt plain")).toBe(false);
+  const half = (block: LineBlock, word: string): boolean => put(block, word) && word !== "half";
+  expect(batch.add(half, "half")).toBe(false);
+  expect(batch.add(half, "whole")).toBe(true);
+  expect(batch.add(half, "half")).toBe(false);
   batch.flush();
-  expect(written).toEqual(["a plain"]);
+  expect(written).toEqual(["a whole"]);
 });
 
 test("many lines are written before they are more than a block holds, and none is lost", () => {
