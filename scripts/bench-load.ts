@@ -1,7 +1,7 @@
 /**
  * A visitor that does nothing but ask: raw HTTP/1.1 on kept connections, one request at a time on each. Reads one
  * command a line from standard input and answers each with one line of JSON.
- *   requests PORT HOST CONNECTIONS SECONDS [HOSTS]  -> { requests, failures, seconds, p50Ms, p99Ms }
+ *   requests PORT HOST CONNECTIONS SECONDS [HOSTS [TARGET]]  -> { requests, failures, seconds, p50Ms, p99Ms }
  *     a `*` in HOST stands for a number below HOSTS, another one each time
  *   down PORT HOST BYTES                    -> { bytes, seconds }
  *   up PORT HOST BYTES                      -> { bytes, seconds }
@@ -11,9 +11,16 @@ import { createInterface } from "node:readline";
 const BLOCK = Buffer.alloc(256 * 1024, "a");
 const BODY = "hello world";
 
-async function measureRequests(port: number, host: string, connections: number, seconds: number, hosts: number) {
+async function measureRequests(
+  port: number,
+  host: string,
+  connections: number,
+  seconds: number,
+  hosts: number,
+  target: string,
+) {
   const requestTo = (name: string): Buffer =>
-    Buffer.from(`GET / HTTP/1.1\r\nHost: ${name}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n`);
+    Buffer.from(`GET ${target} HTTP/1.1\r\nHost: ${name}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n`);
   const requests = Array.from({ length: hosts }, (_, i) => requestTo(host.replace("*", String(i))));
   const next = (): Buffer => requests[Math.floor(Math.random() * requests.length)] as Buffer;
   const latencies: number[] = [];
@@ -113,10 +120,10 @@ function measureBulk(
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const [command, port, host, amount, seconds, hosts] = line.split(" ");
+  const [command, port, host, amount, seconds, hosts, target] = line.split(" ");
   const work =
     command === "requests"
-      ? measureRequests(Number(port), host ?? "", Number(amount), Number(seconds), Number(hosts ?? 1))
+      ? measureRequests(Number(port), host ?? "", Number(amount), Number(seconds), Number(hosts ?? 1), target ?? "/")
       : measureBulk(Number(port), host ?? "", Number(amount), command === "up");
   const result = await work.catch((error: unknown) => ({ error: String(error) }));
   console.log(JSON.stringify(result));

@@ -1,34 +1,40 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
+import { MODES, type Mode } from "./bench-slices.ts";
 import { compile } from "./release/compile.ts";
 import { sourceVersion } from "./release/identity.ts";
 import { ROOT } from "./release/npm-packages.ts";
 import { nativeTarget } from "./release/targets.ts";
 
-/** What a connector does for whoever watches it: nothing; counts requests; counts them and writes a line for each. */
-export const MODES = ["nothing", "counted", "logged"] as const;
-export type Mode = (typeof MODES)[number];
-/** Each of them sets one mode, in their order; the connector then says so in its log, on a line `mode NAME`. */
-export const MODE_SIGNALS = ["SIGWINCH", "SIGURG", "SIGCONT"] as const;
+const MAIN = join("src", "main.ts");
+const SLICES = join("src", "bench-slices.ts");
 
-const PROXY = join("src", "proxy", "proxy.ts");
-const CONNECTOR = join("src", "connector", "connector.ts");
-const MODE = "globalThis.culvertBenchMode";
-/** Every line that runs for a request only to count it, its times included, or to log it. */
-const SWITCHED: readonly (readonly [file: string, line: string, mode: Mode])[] = [
-  [PROXY, "deps.observer.requestStarted(kindOf(request));", "counted"],
-  [PROXY, "this.#startedAtMs = deps.clock.nowMs();", "counted"],
-  [PROXY, "this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;", "counted"],
-  [PROXY, "this.#tally.toVisitor += chunk.length;", "counted"],
-  [PROXY, "this.#tally.toOrigin += bytes;", "counted"],
-  [PROXY, "this.#observer.requestEnded({", "counted"],
-  [CONNECTOR, "log(request);", "logged"],
-];
+/** Lines that run for a request only to count it, its times included, or to log it; `else`: what the rest needs all the same. */
+const SWITCHED: Readonly<
+  Record<string, readonly { readonly line: string; readonly mode: Mode; readonly else?: string }[]>
+> = {
+  [join("src", "proxy", "proxy.ts")]: [
+    { line: "deps.observer.requestStarted(kindOf(request));", mode: "counted" },
+    { line: "this.#startedAtMs = deps.clock.nowMs();", mode: "counted", else: "this.#startedAtMs = 0;" },
+    {
+      line: "this.#tally = deps.observer.tallyOf(this.#kind, route.ruleIndex);",
+      mode: "counted",
+      else: "this.#tally = bench.tally;",
+    },
+    { line: "this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;", mode: "counted" },
+    { line: "this.#tally.toVisitor += chunk.length;", mode: "counted" },
+    { line: "this.#tally.toOrigin += bytes;", mode: "counted" },
+    { line: "this.#observer.requestEnded({", mode: "counted" },
+  ],
+  [join("src", "connector", "connector.ts")]: [{ line: "log(request);", mode: "logged" }],
+};
+/** Runs once for each request, whatever is counted. */
+const FOR_EACH_REQUEST = "this.#kind = kindOf(stream.request);";
 
 /**
- * Builds this source so that a signal switches its counting and its request log on and off: metrics cannot be switched off, and
- * two processes of one program differ by more than what is looked for. Gives the binary. Throws when the source has not each
- * of the lines once.
+ * Builds this source as a connector whose counting and request log can be switched off and on while it runs, which it does as
+ * bench-slices.ts says: metrics cannot be switched off otherwise, and two processes of one program differ by more than what is
+ * looked for. Gives the binary. Throws when the source has not each of the lines once.
  */
 export function buildSwitchable(folder: string): string {
   const target = nativeTarget();
@@ -39,20 +45,34 @@ export function buildSwitchable(folder: string): string {
     cpSync(join(ROOT, name), join(root, name), { recursive: true });
   }
   symlinkSync(join(ROOT, "node_modules"), join(root, "node_modules"));
-  for (const [file, line, mode] of SWITCHED) {
-    const parts = readFileSync(join(root, file), "utf8").split(line);
-    if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times: ${line}`);
-    writeFileSync(join(root, file), parts.join(`if (${MODE} >= ${MODES.indexOf(mode)}) ${line}`));
+  cpSync(join(ROOT, "scripts", "bench-slices.ts"), join(root, SLICES));
+  const edit = (file: string, change: (source: string) => string): void => {
+    const path = join(root, file);
+    const from = relative(dirname(path), join(root, SLICES));
+    const specifier = from.startsWith(".") ? from : `./${from}`;
+    writeFileSync(path, `import { bench, takeSlices } from "${specifier}";\n${change(readFileSync(path, "utf8"))}`);
+  };
+  for (const [file, switched] of Object.entries(SWITCHED)) {
+    edit(file, (source) => {
+      let changed = source;
+      for (const { line, mode, else: otherwise } of switched) {
+        const left = otherwise === undefined ? "" : ` else ${otherwise}`;
+        changed = replaceOnce(changed, line, `if (bench.mode >= ${MODES.indexOf(mode)}) ${line}${left}`);
+      }
+      if (!changed.includes(FOR_EACH_REQUEST)) return changed;
+      return replaceOnce(changed, FOR_EACH_REQUEST, `${FOR_EACH_REQUEST} bench.requests += 1;`);
+    });
   }
-  const main = join(root, "src", "main.ts");
-  const switches = MODES.map(
-    (mode, index) =>
-      `process.on("${MODE_SIGNALS[index]}", () => { ${MODE} = ${index}; process.stderr.write("mode ${mode}\\n"); });\n`,
-  );
-  writeFileSync(main, `${MODE} = 0;\n${switches.join("")}${readFileSync(main, "utf8")}`);
+  edit(MAIN, (source) => `takeSlices();\n${source}`);
   const compiled = compile(target, { version: sourceVersion(), date: "1970-01-01T00:00:00Z", updateKeys: [], root });
   const path = join(folder, "culvert-switchable");
   renameSync(compiled.path, path);
   for (const left of [compiled.folder, root]) rmSync(left, { recursive: true });
   return path;
+}
+
+function replaceOnce(source: string, line: string, by: string): string {
+  const parts = source.split(line);
+  if (parts.length !== 2) throw new Error(`The source has ${parts.length - 1} times: ${line}`);
+  return parts.join(by);
 }
