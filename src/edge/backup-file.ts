@@ -15,6 +15,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, TunnelError } from "../core/errors.ts";
+import { replaceFile } from "../core/whole-file.ts";
 import { isRestoresOwn, moveAll, removeLeftovers, undoMoves } from "./restore-journal.ts";
 import type { EdgeState } from "./state-dir.ts";
 import { asOwnerOf } from "./store/folder-owner.ts";
@@ -154,7 +155,7 @@ function unpack(path: string, backup: number, dir: string): void {
     for (const name of NEEDED) {
       if (!rows.has(name)) throw new TunnelError("store.failed", `Cannot restore "${path}": it lacks ${name}`);
     }
-    for (const [name, content] of rows) write(join(dir, name), content, MODES[name] ?? 0o600);
+    for (const [name, content] of rows) replaceFile(join(dir, name), content, { mode: MODES[name] ?? 0o600 });
     // Overwritten, too: the database alone must not give its keys away.
     db.exec("PRAGMA secure_delete = ON; DROP TABLE backup_files; PRAGMA journal_mode = WAL");
   } finally {
@@ -206,16 +207,6 @@ function readOwn(dir: string, name: string): Uint8Array | undefined {
       closeSync(file);
     }
   });
-}
-
-function write(path: string, content: Uint8Array, mode: number): void {
-  const file = openSync(path, "wx", mode);
-  try {
-    writeSync(file, content);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
 }
 
 /** What SQLite and others wrote last may be in memory only. */

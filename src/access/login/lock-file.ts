@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { type Clock, delay } from "../../core/clock.ts";
 import { systemCode, TunnelError } from "../../core/errors.ts";
@@ -74,9 +74,15 @@ export class LockFile implements Disposable {
       if (systemCode(cause) === "EEXIST") return false;
       throw new TunnelError("store.failed", `Cannot create ${this.#lockPath}: ${systemCode(cause)}`, { cause });
     }
-    writeSync(file, `${JSON.stringify({ pid: process.pid, start_time: startTimeMs(process.pid) })}\n`);
-    closeSync(file);
-    return true;
+    try {
+      writeFileSync(file, `${JSON.stringify({ pid: process.pid, start_time: startTimeMs(process.pid) })}\n`);
+      return true;
+    } catch (cause) {
+      rmSync(this.#lockPath, { force: true });
+      throw new TunnelError("store.failed", `Cannot write ${this.#lockPath}: ${systemCode(cause)}`, { cause });
+    } finally {
+      closeSync(file);
+    }
   }
 
   /** Process id of the living holder. A lock that is being written belongs to somebody, whom we cannot name: 0. */
