@@ -87,6 +87,13 @@ export function syncFolder(path: string): void {
 function setPermissions(file: number, { mode, owner }: WholeFileOptions): void {
   if (process.platform === "win32") return;
   const now = fstatSync(file);
-  if ((now.mode & PERMISSIONS) !== mode) fchmodSync(file, mode);
+  if ((now.mode & PERMISSIONS) !== mode) {
+    try {
+      fchmodSync(file, mode);
+    } catch (error) {
+      // It was made like that: a file system that knows no permissions refuses to set any.
+      if (mode !== FIRST_MODE) throw error;
+    }
+  }
   if (owner !== undefined && now.uid !== owner) fchownSync(file, owner, now.gid);
 }
