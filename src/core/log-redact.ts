@@ -1,16 +1,11 @@
 import type { LogFields, Logger, LogLevel } from "./log.ts";
 import { percentEncoded } from "./printable.ts";
-
-/** What stands in the place of a secret. */
-export const HIDDEN = "REDACTED";
+import { HIDDEN, isSecretName } from "./secret-names.ts";
 
 /** Shortest text that is taken for a secret of ours: anything shorter would be found in innocent words. */
 const MIN_SECRET_CHARS = 6;
 /** Longest text of header fields in one line. */
 const MAX_HEADER_CHARS = 4_096;
-/** Header fields whose values let somebody in, or tell who they are. */
-const SECRET_FIELD =
-  /^(?:authorization|proxy-authorization|authentication-info|cookie|set-cookie|x-csrf-token|x-xsrf-token|x-forwarded-client-cert|x-amz-security-token)$|token|secret|password|passwd|api-?key|jwt|assertion|signature|credential|session|auth/;
 /** Parts of any text that let somebody in. */
 const USERINFO = /([a-z][a-z0-9+.-]{0,15}:\/\/)[^\s/@"']{1,512}@/gi;
 const JWT = /eyJ[\w-]{5,}\.[\w-]{2,}\.[\w-]*/g;
@@ -74,9 +69,9 @@ function scrubFields(fields: LogFields, scrub: Scrub): LogFields {
 export function shownHeaders(headers: readonly string[]): string {
   let text = "";
   for (let i = 0; i + 1 < headers.length; i += 2) {
-    const name = (headers[i] ?? "").toLowerCase();
+    const name = headers[i] ?? "";
     if (text !== "") text += "; ";
-    text += `${name}: ${SECRET_FIELD.test(name) ? HIDDEN : shownValue(headers[i + 1] ?? "")}`;
+    text += `${name.toLowerCase()}: ${isSecretName(name) ? HIDDEN : shownValue(headers[i + 1] ?? "")}`;
     if (text.length > MAX_HEADER_CHARS) return `${text.slice(0, MAX_HEADER_CHARS)}…`;
   }
   return text;

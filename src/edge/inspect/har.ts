@@ -1,11 +1,11 @@
 import { STATUS_CODES } from "node:http";
 import { setImmediate } from "node:timers";
+import { HIDDEN } from "../../core/secret-names.ts";
 import { VERSION } from "../../core/version.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import { type ShownBody, showBody } from "./body-text.ts";
 import type { Recording } from "./recording.ts";
 import { redactHeaders, redactPairs, redactTarget } from "./redact.ts";
-import { HIDDEN } from "./secret-names.ts";
 
 /**
  * HTTP Archive 1.2 (https://w3c.github.io/web-performance/specs/HAR/Overview.html): what browsers' network panels and

@@ -1,4 +1,4 @@
-import { HIDDEN } from "./secret-names.ts";
+import { HIDDEN } from "../../core/secret-names.ts";
 
 /** RFC 2046 section 5.1.1. */
 const MAX_BOUNDARY_CHARS = 70;

@@ -1,4 +1,4 @@
-import { HIDDEN, isSecretName } from "./secret-names.ts";
+import { HIDDEN, isSecretName } from "../../core/secret-names.ts";
 
 /*
  * Every pattern here either begins where a word begins, or ends before another match can begin: on text from a stranger

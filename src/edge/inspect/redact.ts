@@ -1,10 +1,9 @@
+import { decodeParameter, HIDDEN, isSecretName, isSecretParameter } from "../../core/secret-names.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
+import { hideTokens } from "./hide-tokens.ts";
 import { redactParts } from "./redact-parts.ts";
 import { redactText } from "./redact-text.ts";
-import { HIDDEN, hideTokens, isSecretName } from "./secret-names.ts";
 
-/** Secrets in queries and forms, too ordinary elsewhere (RFC 6749 section 4.1.2). */
-const SECRET_PARAMETERS: ReadonlySet<string> = new Set(["key", "code"]);
 /** JSON as text within JSON, so many times. */
 const MAX_TEXT_DEPTH = 3;
 const JSON_BEGINS = /^\s*[{[]/;
@@ -83,20 +82,6 @@ export function redactPairs(text: string): readonly (readonly [name: string, val
     name,
     isSecretParameter(name) ? HIDDEN : redactTarget(value),
   ]);
-}
-
-function isSecretParameter(name: string): boolean {
-  const plain = decodeParameter(name);
-  return SECRET_PARAMETERS.has(plain.toLowerCase()) || isSecretName(plain);
-}
-
-/** What cannot be decoded is judged as it is. */
-function decodeParameter(text: string): string {
-  try {
-    return decodeURIComponent(text.replaceAll("+", " "));
-  } catch {
-    return text;
-  }
 }
 
 function redactForm(text: string): string {

@@ -29,7 +29,11 @@ test.each([
   ["/a?b=1&access_token=x&c=2", "/a?b=1&access_token=REDACTED&c=2"],
   ["/a?X-Amz-Signature=x;b=1", "/a?X-Amz-Signature=REDACTED;b=1"],
   ["/a?PASSWORD=x#f", "/a?PASSWORD=REDACTED#f"],
-  ["/a?tokens=1&monkey=2", "/a?tokens=1&monkey=2"],
+  ["/a?tokenizer=1&monkey=2", "/a?tokenizer=1&monkey=2"],
+  ["/a?next=/b?token=x?y=z;c=1", "/a?next=/b?token=REDACTED;c=1"],
+  ["/a?token=&b=1&sid=", "/a?token=REDACTED&b=1&sid=REDACTED"],
+  ["/a#id_token=x=y&b=1?c==#key=z", "/a#id_token=REDACTED&b=1?c==#key=REDACTED"],
+  ["/a?access%5Ftoken=x&%zz=1", "/a?access%5Ftoken=REDACTED&%zz=1"],
   ["http://user:pass@h.example/a?code=x", "http://h.example/a?code=REDACTED"],
 ])("with queries %s is logged as %s, and without them not at all", (target, shown) => {
   const path = (query: boolean) =>

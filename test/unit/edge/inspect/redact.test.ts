@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { isSecretName } from "../../../../src/core/secret-names.ts";
 import { redactBody, redactHeaders, redactPairs, redactTarget } from "../../../../src/edge/inspect/redact.ts";
-import { isSecretName } from "../../../../src/edge/inspect/secret-names.ts";
 
 const SECRET = "hunter2-4f9d";
 

@@ -1,0 +1,80 @@
+/** What stands for a secret wherever one is shown. */
+export const HIDDEN = "REDACTED";
+
+/** A longer name is nobody's: whatever is under it is hidden. */
+const MAX_NAME_CHARS = 200;
+const CAMEL_CASE = /([a-z0-9])([A-Z])/g;
+/** Telling in any place of a name, since names in lower case run together: `authtoken`, `phpsessid`, `userpassword`. */
+const ANYWHERE = [
+  ...["token(?!i[sz])", "secret(?!ar)", "pass[^a-z0-9]?(?:word|wd|phrase|code)", "pwd", "jwt", "csrf", "xsrf"],
+  ...["(?<!allow-)credential", "assertion", "signature", "cookie", "sess(?:ion)?id", "authori[sz]ation"],
+  ...["authentication", "authenticated[^a-z0-9]?user", "client[^a-z0-9]?cert", "samlresponse"],
+  "auth(?:user|code|data|info|header|\\d)?(?![a-z0-9])",
+];
+/** Telling as a word of their own only: `sid`, but not `inside`. */
+const WORDS = ["session", "sid", "sig", "otp", "totp", "hmac", "bearer", "xfcc"];
+/** Whose key lets somebody in; keys of caches, of databases and of handshakes do not. */
+const KEY_OWNERS = [
+  ...["api", "access", "private", "secret", "encryption", "signing", "ssh", "auth", "app", "application", "master"],
+  ...["shared", "subscription", "functions?", "account", "storage", "admin", "client", "server", "service", "user"],
+  ...["consumer", "license", "security", "session", "webhook"],
+];
+/** What a code is for that lets somebody in, once; codes of countries and of errors do not. */
+const CODE_USES = [
+  ...["access", "activation", "backup", "confirm(?:ation)?", "device", "invit(?:e|ation)", "login", "recovery"],
+  ...["reset", "security", "verif(?:y|ication)"],
+];
+const SECRET = new RegExp(
+  [
+    ...ANYWHERE,
+    `(?<![a-z0-9])(?:${WORDS.join("|")})(?![a-z])`,
+    `(?:${KEY_OWNERS.join("|")})[^a-z0-9]?key(?!word|board)`,
+    `(?:${CODE_USES.join("|")})[^a-z0-9]?code(?![a-z])|code[^a-z0-9]?verifier`,
+  ].join("|"),
+);
+/** Secrets in queries and forms (RFC 6749 section 4.1.2), too ordinary elsewhere. */
+const PARAMETERS: ReadonlySet<string> = new Set(["key", "code", "pass"]);
+
+/** Verdicts on names that come again and again, as those of header fields do; without them lines would cost twice as much. */
+const MAX_KNOWN = 512;
+const MAX_KNOWN_CHARS = 40;
+
+/**
+ * Whether what has this name lets somebody in, or tells who they are: of a header field, of a member of JSON, of
+ * anything, in whatever spelling: `accessToken`, `X-Api-Key`, `client_secret`. The one list of the project.
+ */
+export const isSecretName = remembering((name) => {
+  if (name.length > MAX_NAME_CHARS) return true;
+  return SECRET.test(name.replace(CAMEL_CASE, "$1-$2").toLowerCase());
+});
+
+/** The same for a parameter of a query or a field of a form, its name encoded or not. */
+export const isSecretParameter = remembering((name) => {
+  const plain = decodeParameter(name);
+  return PARAMETERS.has(plain.toLowerCase()) || isSecretName(plain);
+});
+
+function remembering(judge: (name: string) => boolean): (name: string) => boolean {
+  const known = new Map<string, boolean>();
+  return (name) => {
+    if (name.length > MAX_KNOWN_CHARS) return judge(name);
+    const before = known.get(name);
+    if (before !== undefined) return before;
+    const secret = judge(name);
+    // Whoever sends ever new names makes it begin anew, and no more.
+    if (known.size >= MAX_KNOWN) known.clear();
+    // A copy: a piece of a text keeps all of that text in memory.
+    known.set(Buffer.from(name).toString(), secret);
+    return secret;
+  };
+}
+
+/** A name or value of a query or form, plain; what cannot be decoded, as it is. */
+export function decodeParameter(text: string): string {
+  if (!text.includes("%") && !text.includes("+")) return text;
+  try {
+    return decodeURIComponent(text.replaceAll("+", " "));
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,108 @@
+import { describe, expect, test } from "bun:test";
+import { newConnectorId, newTunnelId } from "../../../src/core/ids.ts";
+import { shownHeaders } from "../../../src/core/log-redact.ts";
+import { isSecretName, isSecretParameter } from "../../../src/core/secret-names.ts";
+import { accessLine } from "../../../src/edge/access-line.ts";
+import { redactBody, redactHeaders, redactPairs, redactTarget } from "../../../src/edge/inspect/redact.ts";
+import type { AccessEntry } from "../../../src/edge/listener/visitor-deps.ts";
+
+const VALUE = "hunter2-4f9d";
+const ENTRY: AccessEntry = {
+  ...{ ray: "0123456789abcdef-LAB", ip: "192.0.2.1", scheme: "https", protocol: "HTTP/2.0", method: "GET" },
+  ...{ host: "app.example.com", target: "/", headers: [], status: 200, bytesIn: 1, bytesOut: 2 },
+  ...{ firstByteMs: 1, durationMs: 2, error: undefined, retries: 0, answeredBy: "origin" },
+  ...{ tunnelId: newTunnelId(), connectorId: newConnectorId() },
+};
+const CONTEXT = { query: true, wallMs: 0, rules: "remote" } as const;
+
+/** All that is ever shown of a header field, and of a parameter, with this name. */
+function shown(name: string): Record<string, string> {
+  const target = `/a?page=2&${name}=${VALUE}&b=1`;
+  const entry = { ...ENTRY, target, headers: ["Referer", `https://a.example${target}`] };
+  return {
+    debugLog: shownHeaders([name, VALUE]),
+    inspectedField: redactHeaders([name, VALUE]).flat().join(": "),
+    inspectedTarget: redactTarget(target),
+    inspectedPairs: redactPairs(target.slice(target.indexOf("?") + 1)).join(),
+    inspectedForm: redactBody(target.slice(target.indexOf("?") + 1), "application/x-www-form-urlencoded"),
+    inspectedJson: redactBody(JSON.stringify({ [name]: VALUE }), "application/json"),
+    accessJson: accessLine("json", entry, CONTEXT),
+    accessCombined: accessLine("combined", entry, CONTEXT),
+  };
+}
+
+function whereShown(name: string): readonly string[] {
+  return Object.entries(shown(name)).flatMap(([where, text]) => (text.includes(VALUE) ? [where] : []));
+}
+
+const EVERYWHERE = Object.keys(shown("page"));
+
+describe("a secret by its name is shown nowhere", () => {
+  test.each([
+    ...["Authorization", "Proxy-Authorization", "Authentication-Info", "Proxy-Authentication-Info", "X-Authorization"],
+    ...["Cookie", "Set-Cookie", "Cookie2", "X-Access-Key", "X-Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key"],
+    ...["X-Functions-Key", "X-Auth-Key", "X-Parse-Master-Key", "DD-Application-Key", "Private-Token", "X-Authtoken"],
+    ...["X-Auth-Token", "X-Vault-Token", "X-Amz-Security-Token", "X-Amz-Credential", "X-Amz-Signature", "X-Tokenid"],
+    ...["X-Hub-Signature-256", "Stripe-Signature", "X-Shopify-Hmac-Sha256", "X-CSRF-Token", "X-Xsrf", "Jwt", "X-Jwt"],
+    ...["Cf-Access-Jwt-Assertion", "Cf-Access-Client-Secret", "Cf-Access-Token", "CF_Authorization", "X-Session-Id"],
+    ...["Cf-Access-Authenticated-User-Email", "X-Goog-AuthUser", "X-WebAuth-User", "X-Forwarded-Client-Cert"],
+    ...["Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Cert", "X-Amz-Mtls-Clientcert", "X-Otp", "X-Bearer"],
+    ...["PHPSESSID", "JSESSIONID", "connect.sid", "accessToken", "refreshtoken", "client_secret", "clientSecret"],
+    ...["password", "userPassword", "userpwd", "passwd", "passphrase", "passcode", "sig", "SAMLResponse", "oauth"],
+    ...["aws_secret_access_key", "AWSAccessKeyId", "XCSRFToken", "user[password]", "tokens", "credentials"],
+    ...["reset_code", "verificationCode", "device_code", "code_verifier"],
+  ])("%s", (name) => {
+    for (const spelled of [name, name.toLowerCase(), name.toUpperCase()])
+      expect([spelled, whereShown(spelled)]).toEqual([spelled, []]);
+  });
+
+  test("nor when its name is encoded, or so long that it is nobody's", () => {
+    for (const name of ["access%5Ftoken", "%70assword", "user%5Bpassword%5D", "x".repeat(300)]) {
+      const { inspectedTarget, inspectedPairs, inspectedForm, accessJson, accessCombined } = shown(name);
+      for (const text of [inspectedTarget, inspectedPairs, inspectedForm, accessJson, accessCombined]) {
+        expect(text).not.toContain(VALUE);
+      }
+    }
+  });
+});
+
+describe("what is no secret is shown everywhere", () => {
+  test.each([
+    ...["Host", "Accept", "Accept-Encoding", "Cache-Control", "Content-Type", "Content-Length", "Content-Disposition"],
+    ...["Cf-Ray", "Cf-Connecting-Ip", "Cf-Access-Client-Id", "Cf-Visitor", "X-Forwarded-For", "X-Request-Id", "ETag"],
+    ...["If-None-Match", "Keep-Alive", "Connection", "Upgrade", "Origin", "Vary", "Via", "Traceparent", "User-Agent"],
+    // Handshakes prove with these that it is one, and authenticate nobody (RFC 6455 section 1.3).
+    ...["Sec-WebSocket-Key", "Sec-WebSocket-Accept", "Sec-WebSocket-Version", "Sec-WebSocket-Extensions"],
+    // A challenge goes to whoever asks.
+    ...["WWW-Authenticate", "Proxy-Authenticate", "Access-Control-Allow-Credentials", "Access-Control-Allow-Origin"],
+    ...[
+      "Idempotency-Key",
+      "Surrogate-Key",
+      "cache_key",
+      "primaryKey",
+      "keywords",
+      "app_keywords",
+      "keyboard",
+      "monkey",
+    ],
+    ...["author", "authority", "authorName", "tokenizer", "secretary", "passenger", "compass", "bypass", "inside"],
+    ...["design", "obsession", "page", "sort", "name", "zip_code", "status_code", "encoding"],
+  ])("%s", (name) => {
+    for (const spelled of [name, name.toLowerCase()])
+      expect([spelled, whereShown(spelled)]).toEqual([spelled, EVERYWHERE]);
+  });
+});
+
+test("in queries and forms key, code and pass are secrets, elsewhere they are words", () => {
+  for (const name of ["key", "code", "Pass"]) {
+    expect([isSecretParameter(name), isSecretName(name)]).toEqual([true, false]);
+    expect(whereShown(name)).toEqual(["debugLog", "inspectedField", "inspectedJson"]);
+  }
+});
+
+test("a verdict stays the same however many names came in between", () => {
+  for (let i = 0; i < 3_000; i += 1) {
+    expect([isSecretName(`x-token-${i}`), isSecretName(`x-page-${i}`)]).toEqual([true, false]);
+    expect([isSecretName("X-Access-Key"), isSecretName("Content-Type")]).toEqual([true, false]);
+  }
+});
