@@ -7,12 +7,12 @@ const CAMEL_CASE = /([a-z0-9])([A-Z])/g;
 /** Telling in any place of a name, since names in lower case run together: `authtoken`, `phpsessid`, `userpassword`. */
 const ANYWHERE = [
   ...["token(?!i[sz])", "secret(?!ar)", "pass[^a-z0-9]?(?:word|wd|phrase|code)", "pwd", "jwt", "csrf", "xsrf"],
-  ...["(?<!allow-)credential", "assertion", "signature", "cookie", "sess(?:ion)?id", "authori[sz]ation"],
-  ...["authentication", "authenticated[^a-z0-9]?user", "client[^a-z0-9]?cert", "samlresponse"],
+  ...["(?<!allow-)credential", "assertion", "signature", "cookie", "sessid", "(?<!ob|pos)session", "authori[sz]ation"],
+  ...["authentication", "authenticated[^a-z0-9]?[a-z]", "client[^a-z0-9]?cert", "samlresponse"],
   "auth(?:user|code|data|info|header|\\d)?(?![a-z0-9])",
 ];
 /** Telling as a word of their own only: `sid`, but not `inside`. */
-const WORDS = ["session", "sid", "sig", "otp", "totp", "hmac", "bearer", "xfcc"];
+const WORDS = ["sid", "sig", "otp", "totp", "hmac", "bearer", "xfcc"];
 /** Whose key lets somebody in; keys of caches, of databases and of handshakes do not. */
 const KEY_OWNERS = [
   ...["api", "access", "private", "secret", "encryption", "signing", "ssh", "auth", "app", "application", "master"],

@@ -45,7 +45,14 @@ describe("a secret by its name is shown nowhere", () => {
     ...["X-Auth-Token", "X-Vault-Token", "X-Amz-Security-Token", "X-Amz-Credential", "X-Amz-Signature", "X-Tokenid"],
     ...["X-Hub-Signature-256", "Stripe-Signature", "X-Shopify-Hmac-Sha256", "X-CSRF-Token", "X-Xsrf", "Jwt", "X-Jwt"],
     ...["Cf-Access-Jwt-Assertion", "Cf-Access-Client-Secret", "Cf-Access-Token", "CF_Authorization", "X-Session-Id"],
-    ...["Cf-Access-Authenticated-User-Email", "X-Goog-AuthUser", "X-WebAuth-User", "X-Forwarded-Client-Cert"],
+    ...[
+      "Cf-Access-Authenticated-User-Email",
+      "X-Authenticated-Groups",
+      "X-Websession",
+      "X-Goog-AuthUser",
+      "X-WebAuth-User",
+      "X-Forwarded-Client-Cert",
+    ],
     ...["Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Cert", "X-Amz-Mtls-Clientcert", "X-Otp", "X-Bearer"],
     ...["PHPSESSID", "JSESSIONID", "connect.sid", "accessToken", "refreshtoken", "client_secret", "clientSecret"],
     ...["password", "userPassword", "userpwd", "passwd", "passphrase", "passcode", "sig", "SAMLResponse", "oauth"],
@@ -86,7 +93,18 @@ describe("what is no secret is shown everywhere", () => {
       "monkey",
     ],
     ...["author", "authority", "authorName", "tokenizer", "secretary", "passenger", "compass", "bypass", "inside"],
-    ...["design", "obsession", "page", "sort", "name", "zip_code", "status_code", "encoding"],
+    ...[
+      "design",
+      "obsession",
+      "possession",
+      "authenticated",
+      "page",
+      "sort",
+      "name",
+      "zip_code",
+      "status_code",
+      "encoding",
+    ],
   ])("%s", (name) => {
     for (const spelled of [name, name.toLowerCase()])
       expect([spelled, whereShown(spelled)]).toEqual([spelled, EVERYWHERE]);
