@@ -77,7 +77,11 @@ function levels(json: string): number {
   return deepest;
 }
 
-/** UTF-8 without control characters; undefined = it is something else. A character that a cut went through is left out. */
+/**
+ * UTF-8 in which no C0 control stands but tab, line ends and ESC, which programs colour their output with; undefined =
+ * it is something else. Whoever shows it where ESC or C1 controls steer escapes them. A character that a cut went
+ * through is left out.
+ */
 function asText(bytes: Uint8Array, cut: boolean): string | undefined {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: cut });

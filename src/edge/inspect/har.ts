@@ -1,5 +1,6 @@
 import { STATUS_CODES } from "node:http";
 import { setImmediate } from "node:timers";
+import { printable } from "../../core/printable.ts";
 import { HIDDEN } from "../../core/secret-names.ts";
 import { VERSION } from "../../core/version.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
@@ -10,14 +11,15 @@ import { redactHeaders, redactPairs, redactTarget } from "./redact.ts";
 /**
  * HTTP Archive 1.2 (https://w3c.github.io/web-performance/specs/HAR/Overview.html): what browsers' network panels and
  * other tools open, as JSON in pieces. Secrets are hidden as on the page; `_` marks fields of our own, as the format
- * asks. Between two entries others have their turn: what visitors send goes through the same process.
+ * asks. What could steer the terminal that the file is looked at in is escaped. Between two entries others have their
+ * turn: what visitors send goes through the same process.
  */
 export async function* harText(recordings: readonly Recording[]): AsyncGenerator<string, void, undefined> {
   const creator = JSON.stringify({ name: "culvert", version: VERSION });
   yield `{"log":{"version":"1.2","creator":${creator},"entries":[`;
   let separator = "\n";
   for (const recording of recordings.toSorted((a, b) => a.startedAtMs - b.startedAtMs || a.id - b.id)) {
-    yield separator + JSON.stringify(await entry(recording));
+    yield separator + printable(JSON.stringify(await entry(recording)));
     separator = ",\n";
     await new Promise<void>((resolve) => setImmediate(resolve));
   }

@@ -135,6 +135,25 @@ test("what is saved is HAR 1.2, with secrets hidden", async () => {
   expect(JSON.parse(entries[1]?.response.content.text ?? "")).toEqual({ greeting: "hello", secret: "REDACTED" });
 });
 
+test("nothing of what is saved steers a terminal, and it is the same text", async () => {
+  const steering = "\u001b[31mred\u009b2J\u007f\u202eabc\u2028\u{e0041} Grüße 🚇";
+  const recordings = new Recordings(1);
+  const one = record(recordings, "POST", "/a\u009b31m", ["X-Note", "b\u009b31m", "Content-Type", "text/plain"]);
+  one.requestBody.add(Buffer.from(`in ${steering}\r\n\tend`));
+  one.headers = ["Content-Type", "application/json"];
+  one.body.add(Buffer.from(JSON.stringify({ steering })));
+  one.status = 200;
+  one.error = `because ${steering}`;
+  const text = await saved(recordings.newestFirst);
+  expect(text).not.toMatch(/(?!\n)[\p{Cc}\p{Cf}\u2028\u2029]/u);
+  expect(text).toContain("Grüße 🚇");
+  const { request, response, ...entry } = JSON.parse(text).log.entries[0];
+  expect(request.postData.text).toBe(`in ${steering}\r\n\tend`);
+  expect(request.headers).toContainEqual({ name: "X-Note", value: "b\u009b31m" });
+  expect(JSON.parse(response.content.text)).toEqual({ steering });
+  expect(entry._error).toBe(`because ${steering}`);
+});
+
 test("bodies are kept up to a limit, and the newest requests", () => {
   const recordings = new Recordings(2);
   const first = record(recordings, "GET", "/1");
