@@ -69,12 +69,13 @@ function remembering(judge: (name: string) => boolean): (name: string) => boolea
   };
 }
 
-/** A name or value of a query or form, plain; what cannot be decoded, as it is. */
+/** A name or value of a query or form, plain; of what is not UTF-8, or was cut off within a character, the ASCII alone. */
 export function decodeParameter(text: string): string {
   if (!text.includes("%") && !text.includes("+")) return text;
+  const spaced = text.replaceAll("+", " ");
   try {
-    return decodeURIComponent(text.replaceAll("+", " "));
+    return decodeURIComponent(spaced);
   } catch {
-    return text;
+    return spaced.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
   }
 }

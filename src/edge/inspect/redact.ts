@@ -6,7 +6,13 @@ import { redactText } from "./redact-text.ts";
 
 /** JSON as text within JSON, so many times. */
 const MAX_TEXT_DEPTH = 3;
+/** Targets within parameters of targets, encoded each time. */
+const MAX_TARGET_DEPTH = 3;
 const JSON_BEGINS = /^\s*[{[]/;
+/** The same in a query, encoded or not. */
+const ENCODED_JSON_BEGINS = /^(?:[\s+]|%(?:20|09|0[ad]))*(?:[{[]|%[57]b)/i;
+const QUERY_PARTS = /[?;]/g;
+const SEMICOLON = /;/g;
 
 /** Fields as they may be shown: names stay, and of what holds a secret its kind. */
 export function redactHeaders(headers: RawHeaders): readonly (readonly [name: string, value: string])[] {
@@ -29,7 +35,7 @@ function redactField(name: string, value: string): string {
     return `${scheme}${HIDDEN}`;
   }
   if (isSecretName(name)) return HIDDEN;
-  return redactTarget(value);
+  return redactPlain(value, 0);
 }
 
 /** A cookie without a name is all value (RFC 6265bis section 5.4). */
@@ -41,24 +47,63 @@ function redactCookie(pair: string): string {
 
 /** A path or URL with the secrets in its query and fragment hidden, and credentials before a host. */
 export function redactTarget(target: string): string {
+  return redactTargetWithin(target, 0);
+}
+
+/** `depth`: how many times it is the value of a parameter. */
+function redactTargetWithin(target: string, depth: number): string {
   const shown = target
-    .replace(/([?&;#])([^&;#\s]+)/g, (_all, before: string, pair: string) => `${before}${redactPair(pair)}`)
+    .replace(/([?&;#])([^&#\s]+)/g, (_all, before: string, pairs: string) => `${before}${redactQuery(pairs, depth)}`)
     .replace(/:\/\/[^/?#\s]*@/g, `://${HIDDEN}@`);
   return hideTokens(shown);
 }
 
-/** `name=value`, where the value may be a target with a query of its own: from the secret on all is hidden. */
-function redactPair(pair: string): string {
+/**
+ * `name=value`, where the value may be a target with a query of its own: from the secret on all is hidden, up to a `;`.
+ * JSON has both `?` and `;` within its strings: what begins as JSON is it to the end.
+ */
+function redactQuery(pairs: string, depth: number): string {
+  let shown = "";
   let from = 0;
-  while (from < pair.length) {
-    const end = pair.indexOf("?", from);
-    const part = pair.slice(from, end < 0 ? undefined : end);
+  while (from < pairs.length) {
+    let end = nextOf(QUERY_PARTS, pairs, from);
+    const part = pairs.slice(from, end);
     const named = part.indexOf("=") + 1;
-    if (named > 0 && isSecretParameter(part.slice(0, named - 1))) return `${pair.slice(0, from + named)}${HIDDEN}`;
-    if (end < 0) break;
+    if (named === 0) shown += part;
+    else {
+      const name = part.slice(0, named - 1);
+      if (isSecretParameter(name)) end = nextOf(SEMICOLON, pairs, end);
+      else if (ENCODED_JSON_BEGINS.test(part.slice(named))) end = pairs.length;
+      shown += part.slice(0, named) + redactEncoded(name, pairs.slice(from + named, end), depth);
+    }
+    shown += pairs.slice(end, end + 1);
     from = end + 1;
   }
-  return pair;
+  return shown;
+}
+
+function nextOf(pattern: RegExp, text: string, from: number): number {
+  pattern.lastIndex = from;
+  return pattern.exec(text)?.index ?? text.length;
+}
+
+/** The value of a parameter as it stands in a query or form: it stays as it is, byte for byte, when it has no secret. */
+function redactEncoded(name: string, value: string, depth: number): string {
+  const plain = decodeParameter(value);
+  const shown = redactNamedValue(name, plain, depth + 1);
+  if (shown === plain) return value;
+  return shown === HIDDEN ? HIDDEN : encodeURIComponent(shown);
+}
+
+/** A value, decoded, by the name that it has in a query or form. */
+function redactNamedValue(name: string, value: string, depth: number): string {
+  return isSecretParameter(name) ? HIDDEN : redactPlain(value, depth);
+}
+
+/** JSON, or a target with parameters of its own. */
+function redactPlain(value: string, depth: number): string {
+  if (JSON_BEGINS.test(value)) return redactValue(value);
+  return depth > MAX_TARGET_DEPTH ? hideTokens(value) : redactTargetWithin(value, depth);
 }
 
 /**
@@ -78,24 +123,17 @@ export function redactBody(text: string, contentType: string): string {
 
 /** Names and values of a query or form. */
 export function redactPairs(text: string): readonly (readonly [name: string, value: string])[] {
-  return [...new URLSearchParams(text)].map(([name, value]) => [
-    name,
-    isSecretParameter(name) ? HIDDEN : redactTarget(value),
-  ]);
+  return [...new URLSearchParams(text)].map(([name, value]) => [name, redactNamedValue(name, value, 1)]);
 }
 
 function redactForm(text: string): string {
   return redactText(text.split("&").map(redactFormField).join("&"));
 }
 
+/** Webhooks send JSON in a field. */
 function redactFormField(pair: string): string {
   const named = pair.indexOf("=") + 1;
-  if (named === 0) return pair;
-  if (isSecretParameter(pair.slice(0, named - 1))) return `${pair.slice(0, named)}${HIDDEN}`;
-  // Webhooks send JSON in a field.
-  const value = decodeParameter(pair.slice(named));
-  const shown = redactJson(value, 0) ?? value;
-  return shown === value ? pair : `${pair.slice(0, named)}${encodeURIComponent(shown)}`;
+  return named === 0 ? pair : pair.slice(0, named) + redactEncoded(pair.slice(0, named - 1), pair.slice(named), 0);
 }
 
 function redactValue(text: string): string {

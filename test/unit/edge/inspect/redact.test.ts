@@ -66,6 +66,65 @@ test("a query within a query hides its secrets, and a secret is hidden to its en
   ]);
 });
 
+describe("JSON and addresses as values of parameters", () => {
+  const encoded = (value: unknown) => encodeURIComponent(JSON.stringify(value));
+  const inner = { user: "ann", password: SECRET, list: [{ apiKey: SECRET }] };
+  test.each([
+    ["JSON", encoded(inner)],
+    ["JSON after a space", `+%20${encoded(inner)}`],
+    [
+      "JSON with separators in its strings",
+      JSON.stringify({ user: "ann", a: "b;c?d=e", password: SECRET }).replaceAll(" ", "%20"),
+    ],
+    ["JSON whose quotes alone are encoded", `{%22user%22:%22ann;%22,%22password%22:%22${SECRET}%22}`],
+    ["JSON as text within JSON", encoded({ state: JSON.stringify(inner) })],
+    ["JSON that was cut off within a character", encoded(inner).slice(0, -5)],
+    ["JSON that is not UTF-8", encoded({ ...inner, city: "K" }).replace("%22K%22", "%22K%F6ln%22")],
+    ["an address", encodeURIComponent(`https://me:${SECRET}@ann.example/cb?code=${SECRET}&page=2#id_token=${SECRET}`)],
+    ["JSON in an address", encodeURIComponent(`/ann?filter=${encoded(inner)}`)],
+    ["an address in an address", encodeURIComponent(`/ann?next=${encodeURIComponent(`/b?token=${SECRET}`)}`)],
+    ["JSON in an address that is not encoded", `/ann?filter=${encoded(inner)}`],
+    ["a token", `ann.${encodeURIComponent(`a b eyJhbGciOiJFUzI1NiJ9.${SECRET}.c2ln`)}`],
+  ])("%s", (_what, value) => {
+    const query = `page=2&state=${value}&b=1`;
+    const shown = [
+      redactTarget(`/x?${query}`),
+      redactTarget(`/x#${query}`),
+      redactBody(query, "application/x-www-form-urlencoded"),
+      redactPairs(query).flat().join(" "),
+      redactHeaders(["Location", `https://a.example/x?${query}`])
+        .flat()
+        .join(" "),
+    ];
+    for (const text of shown) {
+      expect(text).not.toContain(SECRET);
+      expect(text).toContain("REDACTED");
+      expect(text).toContain("ann");
+      expect(text).toMatch(/page[= ]2.*b[= ]1$/);
+    }
+  });
+
+  test("a value without secrets stays as it is, byte for byte", () => {
+    for (const value of [
+      encoded({ a: 1, b: ["c d"] }),
+      "%7b+%22a%22:+1%7d",
+      "{%22a%22:%22;?%22}",
+      "a+b%2fc%zz",
+      "%5B%5D;c=d?e=f",
+      "=a==?",
+    ]) {
+      expect(redactTarget(`/x?state=${value}&b=1`)).toBe(`/x?state=${value}&b=1`);
+      expect(redactBody(`state=${value}&b=1`, "application/x-www-form-urlencoded")).toBe(`state=${value}&b=1`);
+    }
+  });
+
+  test("JSON in a header field hides its secrets", () => {
+    expect(redactHeaders(["X-Context", JSON.stringify({ user: "ann", password: SECRET })])).toEqual([
+      ["X-Context", '{"user":"ann","password":"REDACTED"}'],
+    ]);
+  });
+});
+
 test("tokens are hidden wherever they stand, JWEs to their last part", () => {
   const head = "eyJhbGciOiJkaXIifQ";
   expect(redactBody(`a session-${head}.${SECRET}.c2ln b`, "")).toBe("a session-REDACTED b");
@@ -263,6 +322,41 @@ describe("hostile bodies cost no more than their length", () => {
     expect(cpuMs(() => redactHeaders(headers))).toBeLessThan(MAX_CPU_MS);
     expect(cpuMs(() => redactTarget(`/${text}?${text}`))).toBeLessThan(MAX_CPU_MS);
     expect(cpuMs(() => redactPairs(text))).toBeLessThan(MAX_CPU_MS);
+    for (const value of [text, encodeURIComponent(text)]) {
+      expect(cpuMs(() => redactTarget(`/?a=${value}`))).toBeLessThan(MAX_CPU_MS);
+      expect(cpuMs(() => redactPairs(`a=${value}`))).toBeLessThan(MAX_CPU_MS);
+    }
+  });
+
+  test.each([
+    "?a=",
+    "a={?",
+    "a=%7B?",
+    ";a=[",
+    "&a=%5B",
+    '?a={"b":"',
+    "?%61=%3F",
+    "%253Fa%253D%257B",
+    "a=%22;",
+    "+",
+    "%20",
+    "%",
+  ])("in queries: %j", (part) => {
+    const text = part.repeat(Math.floor(SIZE / part.length));
+    for (const value of [text, encodeURIComponent(text)]) {
+      expect(cpuMs(() => redactTarget(`/?a=${value}`))).toBeLessThan(MAX_CPU_MS);
+      expect(cpuMs(() => redactPairs(`a=${value}`))).toBeLessThan(MAX_CPU_MS);
+      expect(cpuMs(() => redactBody(`a=${value}`, "application/x-www-form-urlencoded"))).toBeLessThan(MAX_CPU_MS);
+    }
+  });
+
+  test("addresses in addresses, as often as they fit", () => {
+    let text = "/x";
+    while (text.length < SIZE) text = `/x?a=${text}&next=${encodeURIComponent(text)}`;
+    expect(cpuMs(() => redactTarget(text))).toBeLessThan(4 * MAX_CPU_MS);
+    let deep = "/x";
+    while (deep.length < SIZE) deep = `/x?next=${encodeURIComponent(deep)}`;
+    expect(cpuMs(() => redactTarget(deep))).toBeLessThan(MAX_CPU_MS);
   });
 
   test("JSON of many levels with a secret", () => {
