@@ -1,8 +1,10 @@
 import { loadConfigFile } from "../config/file.ts";
+import { API_FLAGS } from "../config/flags.ts";
 import { buildRunConfig, NO_RULES_WARNING, type RunConfig, type RunConfigResult } from "../config/run-config.ts";
 import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
+import { describe, TunnelError } from "../core/errors.ts";
 import { parseTunnelId } from "../core/ids.ts";
 import { BUILD_DATE, VERSION } from "../core/version.ts";
 import { type DoctorEdge, type DoctorOptions, runDoctor } from "../doctor/doctor.ts";
@@ -14,14 +16,17 @@ import { formatToken } from "../wire/token.ts";
 import { type Context, EXIT } from "./command.ts";
 import { DOCTOR_FLAGS } from "./doctor-flags.ts";
 import { wayToEdge } from "./edge-way.ts";
+import { findTunnel, openManagement } from "./management.ts";
+import { IDENTITY_FLAGS, nameWithoutId } from "./tunnel-name.ts";
 
-/** Flags that say who the tunnel is. */
-const IDENTITY_FLAGS = ["token", "token-file", "credentials-file", "credentials-contents"] as const;
+/** How long the API may take to say which tunnel a name is of, in ms; the checks come behind it. */
+const NAME_MS = 4_000;
 
 /** `culvert doctor`: says why a tunnel does not work. Exit code 1 when something does not. */
 export async function run(context: Context): Promise<number> {
   const flags = new Values(DOCTOR_FLAGS, { args: context.args, env: context.host.env });
-  const options = optionsOf(context, !flags.bool("no-register"));
+  const named = await nameToId(context);
+  const options = optionsOf(named, !flags.bool("no-register"));
   const asJson = flags.bool("json");
   const report = await runDoctor(options, {
     clock: systemClock,
@@ -36,7 +41,43 @@ export async function run(context: Context): Promise<number> {
   return report.verdict.status === "fail" ? EXIT.failed : EXIT.ok;
 }
 
-function optionsOf(context: Context, register: boolean): DoctorOptions {
+interface Named {
+  /** With the tunnel's id for its name. */
+  readonly context: Context;
+  /** Why the id is not known. */
+  readonly failure?: Finding;
+}
+
+/** As a run does it: credentials are filed under the tunnel's id, which only the API knows. */
+async function nameToId(context: Context): Promise<Named> {
+  const name = nameWithoutId(context);
+  if (name === undefined) return { context };
+  const { args, host, positionals, stop } = context;
+  const loaded = loadConfigFile(host, args.get("config")?.at(-1));
+  const file = loaded.kind === "loaded" ? loaded.file : undefined;
+  const late = AbortSignal.timeout(NAME_MS);
+  try {
+    const values = new Values(API_FLAGS, { args, env: host.env, file });
+    const { api } = openManagement({ ...context, stop: AbortSignal.any([stop, late]) }, values);
+    return { context: { ...context, positionals: [await findTunnel(api, name), ...positionals.slice(1)] } };
+  } catch (error) {
+    if (error instanceof TunnelError && error.code === "api.missing") {
+      const todo = "Correct the name, or give --credentials-file or --token";
+      return { context, failure: finding("C-302", describe(error), todo) };
+    }
+    const why = late.aborted ? `The API did not answer within ${NAME_MS / 1_000} s` : describe(error);
+    return {
+      context,
+      failure: finding(
+        "C-302",
+        `The id of tunnel "${name}", which its credentials are filed under, cannot be asked for: ${why}`,
+        "Mend that, or give the tunnel's id in place of its name, or --credentials-file or --token",
+      ),
+    };
+  }
+}
+
+function optionsOf({ context, failure }: Named, register: boolean): DoctorOptions {
   const base = {
     version: VERSION,
     builtMs: Date.parse(BUILD_DATE),
@@ -52,7 +93,8 @@ function optionsOf(context: Context, register: boolean): DoctorOptions {
   const others = buildRunConfig(context.host, withStandIn(context.args), []);
   const otherErrors = others.kind === "failed" ? others.errors : [];
   const own = built.errors.filter((error) => !otherErrors.includes(error));
-  const tunnel = { kind: "wrong", findings: own.map((error) => ofIdentity(context, error)) } as const;
+  const findings = failure === undefined ? own.map((error) => ofIdentity(context, error)) : [failure];
+  const tunnel = { kind: "wrong", findings } as const;
   if (others.kind === "failed") {
     const findings = otherErrors.map((error) =>
       finding("C-401", error, "Correct it: the connector does not start with it"),
@@ -123,16 +165,15 @@ function ofIdentity(context: Context, error: string): Finding {
   const loaded = loadConfigFile(context.host, context.args.get("config")?.at(-1));
   const file = loaded.kind === "loaded" ? loaded.file : undefined;
   const values = new Values(ALL_RUN_FLAGS, { args: context.args, env: context.host.env, file });
-  const named = context.positionals.length > 0 || file?.top["tunnel"] !== undefined;
-  return named || IDENTITY_FLAGS.some((flag) => values.string(flag) !== undefined)
-    ? finding(
-        "C-302",
-        error,
-        "Copy the token again, whole, from where the tunnel was made; or correct the path of the file",
-      )
-    : finding(
-        "C-301",
-        error,
-        "Give what the connector is run with: --token, --token-file, --credentials-file or --config",
-      );
+  if (IDENTITY_FLAGS.some((flag) => values.string(flag) !== undefined)) {
+    const todo = "Copy the token again, whole, from where the tunnel was made; or correct the path of the file";
+    return finding("C-302", error, todo);
+  }
+  if (context.positionals.length > 0 || file?.top["tunnel"] !== undefined) {
+    const todo = "Run this as the user who made the tunnel, or give --credentials-file or --token";
+    return finding("C-302", error, todo);
+  }
+  const todo =
+    "Give what the connector is run with: a tunnel's name, --token, --token-file, --credentials-file or --config";
+  return finding("C-301", error, todo);
 }

@@ -48,14 +48,18 @@ export async function withApi(
   const problems = values.issues.map((issue) => issue.message);
   if (problems.length > 0) return reportFailure(context, problems, { usage: true, command: `culvert ${command}` });
   try {
-    const path = findCert(context, values);
-    const api = createApi(context, values, readCert(context, path));
-    await work({ api, values, folder: dirname(path), context });
+    await work(openManagement(context, values));
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof UsageError)) return reportError(context, error);
     return reportFailure(context, [error.message], { usage: true, command: `culvert ${command}` });
   }
+}
+
+/** The API that cert.pem is for. Throws where there is none to go by. `values`: those of `API_FLAGS` at least. */
+export function openManagement(context: Context, values: Values): Management {
+  const path = findCert(context, values);
+  return { api: createApi(context, values, readCert(context, path)), values, folder: dirname(path), context };
 }
 
 /** A client for the API that a certificate is for; `--api-url` names another one. */

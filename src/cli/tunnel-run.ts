@@ -1,9 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { loadConfigFile } from "../config/file.ts";
 import { buildRunConfig, type RunConfig } from "../config/run-config.ts";
-import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
-import { Values } from "../config/values.ts";
 import { startConnector } from "../connector/connector.ts";
 import { createSystemDns } from "../connector/discovery/dns.ts";
 import { createFindAddresses, maxConnections } from "../connector/edges.ts";
@@ -12,7 +9,7 @@ import { LiveRoutes } from "../connector/live-routes.ts";
 import { RoutesError } from "../connector/routes.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe } from "../core/errors.ts";
-import { newConnectorId, parseTunnelId, type TunnelId } from "../core/ids.ts";
+import { newConnectorId, type TunnelId } from "../core/ids.ts";
 import { createLogger, type Logger } from "../core/log.ts";
 import { VERSION } from "../core/version.ts";
 import type { SlotEnd } from "../supervisor/model.ts";
@@ -23,6 +20,7 @@ import { findTunnel, withApi } from "./management.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
 import { startPrechecks } from "./run-prechecks.ts";
 import { startNotifier } from "./service-notify.ts";
+import { nameWithoutId } from "./tunnel-name.ts";
 import { placeProblems, reloadOnChange } from "./tunnel-reload.ts";
 import { TunnelSuccession } from "./tunnel-succession.ts";
 
@@ -61,24 +59,10 @@ export async function run(context: Context, quickHostname?: string): Promise<num
   }
 }
 
-/**
- * The positional arguments, a tunnel's name replaced by its id, which its credentials are filed under. Only the API knows
- * it; whoever gives credentials needs neither.
- */
+/** The positional arguments, a tunnel's name replaced by its id. */
 async function nameToId(context: Context): Promise<readonly string[] | number> {
-  const file = loadConfigFile(context.host, context.args.get("config")?.at(-1));
-  const top = file.kind === "loaded" ? file.file : undefined;
-  const values = new Values(ALL_RUN_FLAGS, { args: context.args, env: context.host.env, file: top });
-  const given = ["token", "token-file", "credentials-file", "credentials-contents"];
-  const inFile = top?.top["tunnel"];
-  const name = context.positionals[0] ?? (typeof inFile === "string" ? inFile : undefined);
-  if (
-    name === undefined ||
-    parseTunnelId(name) !== undefined ||
-    given.some((flag) => values.string(flag) !== undefined)
-  ) {
-    return context.positionals;
-  }
+  const name = nameWithoutId(context);
+  if (name === undefined) return context.positionals;
   let id: TunnelId | undefined;
   const code = await withApi(context, "tunnel run", [], async ({ api }) => {
     id = await findTunnel(api, name);

@@ -350,6 +350,32 @@ test("the rules that the edge holds are those that are checked when there are no
   expect(codesOf(examined, "origins")).toEqual(["C-501"]);
 });
 
+test("a tunnel by its name, as tunnel run takes it: the API says whose credentials are meant, or why it cannot", async () => {
+  await using origin = await startOrigin();
+  await using managed = await startManagedEdge();
+  expect((await managed.culvert("tunnel", "create", "web")).code).toBe(0);
+  const url = `http://127.0.0.1:${origin.port}`;
+  const named = (...args: readonly string[]): Promise<Examined> => examine(["--url", url, ...args], managed);
+  const right = await named("web");
+  expect([right.status("tunnel"), right.status("origins"), right.exitCode]).toEqual(["pass", "pass", 0]);
+
+  const unknown = await named("wed");
+  expect([unknown.report.verdict.code, unknown.report.verdict.message]).toEqual([
+    "C-302",
+    'There is no tunnel "wed": see those there are with culvert tunnel list',
+  ]);
+  const away = await named("00000000-0000-4000-8000-000000000001");
+  expect(findings(away, "tunnel").map(({ code, todo }) => [code, todo])).toEqual([
+    ["C-302", "Run this as the user who made the tunnel, or give --credentials-file or --token"],
+  ]);
+  await managed.stop();
+  const mute = await named("web");
+  const [finding] = findings(mute, "tunnel");
+  expect(finding?.code).toBe("C-302");
+  expect(finding?.message).toMatch(/^The id of tunnel "web", .* cannot be asked for: Cannot reach the API at http:/);
+  expect(finding?.todo).toStartWith("Mend that, or give the tunnel's id");
+});
+
 test("for people: a line a check in order, the verdict, and what to do next", async () => {
   const { dir, token } = lab();
   const argv = [...culvertCommand(), "doctor", "--token", token, "--url", "http://127.0.0.1:9"];
