@@ -65,7 +65,8 @@ async function watch(context: Context, control: EdgeControl, first: Reading, int
   let before: Reading | undefined;
   let now = first;
   const draw = (): void => {
-    const { columns = 80, rows = 24 } = stdout;
+    // A terminal that does not know its size says 0.
+    const [columns, rows] = [stdout.columns || 80, stdout.rows || 24];
     const lines = topFrame(before, now, { columns, rows, clock: clockText() });
     // One write a frame, over what is there: nothing is ever blank in between.
     stdout.write(BEGIN + lines.map((line) => line + END_OF_LINE).join("\r\n") + END);

@@ -23,12 +23,13 @@ export interface TunnelRate {
   readonly outPerS: number;
 }
 
+/** What is narrower shows the left part of a frame of this width. */
 const MIN_COLUMNS = 40;
 /** Lines above the table. */
 const HEAD_LINES = 6;
 
 /**
- * A screen of `rows` lines, none longer than `columns`: the totals, then the busiest tunnels, as many as fit. `before`:
+ * A screen of at most `rows` lines, none wider than `columns`: the totals, then the busiest tunnels, as many as fit. `before`:
  * undefined at the start, when there are no rates yet.
  */
 export function topFrame(
@@ -52,7 +53,9 @@ export function topFrame(
     "",
     tableHead(columns, hidden),
     ...(shown.length === 0 ? ["No tunnel is connected."] : shown.map((one) => tableRow(one, columns))),
-  ].map((line) => cut(line, columns));
+  ]
+    .slice(0, screen.rows)
+    .map((line) => cut(line, screen.columns));
 }
 
 /** Tunnels, those with the most requests per second first. */

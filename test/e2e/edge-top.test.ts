@@ -70,6 +70,27 @@ describe("culvert edge top", () => {
     expect(terminal.screen.trimEnd().endsWith(LEAVE)).toBe(true);
   }, 40_000);
 
+  test.each([
+    { rows: 8, columns: 20, shown: { rows: 7, columns: 20 } },
+    { rows: 3, columns: 30, shown: { rows: 3, columns: 30 } },
+    // What a serial line knows of its size.
+    { rows: 0, columns: 0, shown: { rows: 7, columns: 80 } },
+  ])(
+    "fits on $rows lines of $columns cells",
+    async ({ rows, columns, shown }) => {
+      await using terminal = await startTerminal(top("--interval", "200ms"), { rows, columns }, options);
+      await pollUntil(() => frames(terminal.screen).length > 2, { what: "frames", deadlineMs: 15_000 });
+      for (const frame of frames(terminal.screen).slice(0, 2)) {
+        const lines = frame.split("\r\n").map((line) => Bun.stripANSI(line));
+        expect(lines).toHaveLength(shown.rows);
+        expect(Math.max(...lines.map((line) => Bun.stringWidth(line)))).toBe(shown.columns);
+      }
+      terminal.type("q");
+      expect(await terminal.process.exitCode(10_000)).toBe(0);
+    },
+    30_000,
+  );
+
   test("leaves the terminal as it was at SIGTERM, too", async () => {
     await using terminal = await startTerminal(top(), { rows: 24, columns: 80 }, options);
     await pollUntil(() => terminal.screen.includes("q quits"), { what: "the first frame", deadlineMs: 15_000 });

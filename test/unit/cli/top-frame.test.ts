@@ -92,17 +92,34 @@ describe("whatever is shown fits", () => {
     "\u001b[31mred\u0007\u202e",
   ];
   const list = names.map((name, i) => tunnel(name, { requests: 10 ** (i * 3), status: "inactive", connections: 100 }));
-  for (const columns of [1, 40, 60, 80, 81, 200]) {
+  for (const columns of [1, 2, 20, 39, 40, 60, 80, 81, 200]) {
     test(`${columns} columns`, () => {
-      const lines = topFrame(reading(0, []), reading(1, list), { columns, rows: 8, clock: "10:00:00" });
-      expect(lines.length).toBeLessThanOrEqual(8);
-      for (const line of lines) {
-        expect(line).not.toMatch(/[\u0000-\u001f\u007f\u202e]/);
-        expect(Bun.stringWidth(line)).toBeLessThanOrEqual(Math.max(40, columns));
+      for (const rows of [1, 3, 7, 8, 24]) {
+        const lines = topFrame(reading(0, []), reading(1, list), { columns, rows, clock: "10:00:00" });
+        expect(lines.length).toBe(Math.min(rows, 6 + list.length));
+        for (const line of lines) {
+          expect(line).not.toMatch(/[\u0000-\u001f\u007f\u202e]/);
+          expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
+        }
+        if (rows === 8 && columns >= 20) expect(lines[5]).toContain("more)");
       }
-      expect(lines[5]).toContain("more)");
     });
   }
+
+  test("a narrow screen has the left part of a frame of 40 columns", () => {
+    const show = (columns: number) =>
+      topFrame(undefined, reading(1, [tunnel("web")]), { columns, rows: 8, clock: "10:00:00" });
+    expect(show(20)).toEqual([
+      "culvert edge ams01,…",
+      "Tunnels   1 of 3 co…",
+      "Visitors  7 connect…",
+      "Traffic   0B/s in, …",
+      "",
+      "TUNNEL           ST…",
+      "web              he…",
+    ]);
+    expect(show(40)[6]).toBe("web              healthy     1/4       0");
+  });
 });
 
 test("percentiles are Prometheus's", () => {
