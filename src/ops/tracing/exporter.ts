@@ -1,9 +1,9 @@
 import { Backoff } from "../../core/backoff.ts";
 import { type Clock, delay, type Random } from "../../core/clock.ts";
-import { describe } from "../../core/errors.ts";
 import type { Logger } from "../../core/log.ts";
 import { VERSION } from "../../core/version.ts";
 import { encodeExportRequest, encodeSpan, type Span, type SpanSource } from "../../wire/otlp.ts";
+import { callProblem } from "./call-problem.ts";
 import type { SpanSink } from "./tracer.ts";
 
 /** Spans that wait while others are on their way. */
@@ -52,7 +52,8 @@ export class OtlpExporter implements SpanSink {
   #queue: Uint8Array[] = [];
   #sending: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
-  #failing = false;
+  /** What was said since spans last got there. */
+  readonly #told = new Set<string>();
   /** Aborted at the end: waits between tries are over. */
   readonly #hurry = new AbortController();
   /** Aborted when the end is over. */
@@ -117,21 +118,26 @@ export class OtlpExporter implements SpanSink {
       const answer = this.#stop.signal.aborted ? ENDED : await this.#post(body);
       if (answer.kind === "taken") {
         this.counters.exported += spans.length;
-        if (this.#failing) this.#log.info("Traces are exported again");
-        this.#failing = false;
+        if (this.#told.size > 0) this.#log.info("Traces are exported again");
+        this.#told.clear();
         return;
       }
-      if (!this.#failing) {
-        this.#failing = true;
-        this.#log.warn("Cannot export traces: spans are kept for a while, then dropped", { error: answer.problem });
-      }
       const waitMs = backoff.next();
-      if (answer.kind === "refused" || backoff.failures >= TRIES || this.#hurry.signal.aborted) {
+      const final = answer.kind === "refused" || this.#hurry.signal.aborted;
+      this.#tell(final ? DROPPED : KEPT, answer.problem);
+      if (final || backoff.failures >= TRIES) {
         this.counters.dropped += spans.length;
         return;
       }
       await delay(this.#clock, Math.max(waitMs, answer.waitMs ?? 0), this.#hurry.signal);
     }
+  }
+
+  /** Once each, however long it lasts. */
+  #tell(message: string, problem: string): void {
+    if (this.#told.has(message)) return;
+    this.#told.add(message);
+    this.#log.warn(message, { error: problem });
   }
 
   async #post(body: Uint8Array): Promise<Answer> {
@@ -158,7 +164,7 @@ export class OtlpExporter implements SpanSink {
       if (!RETRYABLE.has(status)) return { kind: "refused", problem };
       return { kind: "failed", problem, waitMs: this.#retryAfter(response.headers.get("retry-after")) };
     } catch (error) {
-      const problem = patience.signal.aborted ? `no answer within ${CALL_TIMEOUT_MS} ms` : describe(error);
+      const problem = patience.signal.aborted ? `no answer within ${CALL_TIMEOUT_MS} ms` : callProblem(error);
       return { kind: "failed", problem, waitMs: undefined };
     } finally {
       cancel();
@@ -173,4 +179,6 @@ export class OtlpExporter implements SpanSink {
   }
 }
 
+const KEPT = "Cannot export traces: spans are kept for a while, then dropped";
+const DROPPED = "Cannot export traces: spans are dropped";
 const ENDED: Answer = { kind: "refused", problem: "this program ends" };

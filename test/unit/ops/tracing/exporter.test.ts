@@ -126,6 +126,7 @@ describe("a collector that fails", () => {
     // Once when it begins, once when it is over.
     expect(world.lines).toHaveLength(2);
     expect(world.lines[0]).toContain(`status ${status}`);
+    expect(world.lines[0]).toContain("spans are kept for a while, then dropped");
     expect(world.lines.join()).not.toContain(SECRET);
   });
 
@@ -168,12 +169,31 @@ describe("a collector that fails", () => {
     expect(world.lines.at(-1)).toContain("exported again");
   });
 
-  test.each([301, 400, 401, 413, 500])("with %d is not asked again for that batch", async (status) => {
+  test.each([301, 307, 400, 401, 413, 500])("with %d is not asked again for that batch", async (status) => {
     await using world = await start(() => ({ status, headers: { Location: "/elsewhere" } }));
     add(world, 2);
     await moveUntil(world, "the batch is dropped", () => world.exporter.counters.dropped === 2);
     await world.clock.advance(60_000);
     expect(world.collector.requests).toHaveLength(1);
+    expect(world.lines).toHaveLength(1);
+    expect(world.lines[0]).toContain("spans are dropped");
+    expect(world.lines[0]).toContain(`status ${status}`);
+  });
+
+  test("in both ways says each once, until it is well", async () => {
+    const statuses = [503, 500, 503, 401, 200, 500];
+    await using world = await start((request) => ({ status: statuses[request - 1] ?? 200 }));
+    for (const dropped of [1, 2]) {
+      add(world, 1);
+      await moveUntil(world, "a lost batch", () => world.exporter.counters.dropped === dropped);
+    }
+    const said = () => world.lines.map((line) => /spans are \w+|exported again/.exec(line)?.[0]);
+    expect(said()).toEqual(["spans are kept", "spans are dropped"]);
+    add(world, 1);
+    await moveUntil(world, "a taken batch", () => world.exporter.counters.exported === 1);
+    add(world, 1);
+    await moveUntil(world, "one more lost batch", () => world.exporter.counters.dropped === 3);
+    expect(said()).toEqual(["spans are kept", "spans are dropped", "exported again", "spans are dropped"]);
   });
 
   test("because nobody is there gets it when somebody is", async () => {
@@ -194,6 +214,8 @@ describe("a collector that fails", () => {
     );
     exporter.add(span(0));
     await moveUntil(world, "a failed try", () => world.lines.length > 0);
+    expect(world.lines[0]).toContain("spans are kept for a while");
+    expect(world.lines[0]).toContain("connection refused (ECONNREFUSED)");
     expect(exporter.counters).toEqual({ exported: 0, dropped: 0 });
     await moveUntil(world, "the last try", () => exporter.counters.dropped === 1);
   });
@@ -227,6 +249,8 @@ describe("at the end", () => {
     await pollUntil(() => world.collector.requests.length === 1, { what: "the last call" });
     await world.clock.advance(3_000);
     await closed;
+    expect(world.lines).toHaveLength(1);
+    expect(world.lines[0]).toContain("spans are dropped");
     expect(counters(world)).toEqual({ exported: 0, dropped: MAX_BATCH_SPANS + 3 });
     expect(world.clock.pending).toBe(0);
   });
