@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { readdir, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Clock } from "../core/clock.ts";
-import { TunnelError, toTunnelError } from "../core/errors.ts";
+import { describe, TunnelError, toTunnelError } from "../core/errors.ts";
 import { MAX_SIGNATURE_TEXT, type MinisignPublicKey } from "../wire/minisign.ts";
 import { download } from "./download.ts";
 import {
@@ -87,7 +87,8 @@ interface Release {
 /**
  * Brings the binary that runs to another version: found, verified, downloaded, tried, and only then put in its place.
  * Where another process has put the same version or, unless a downgrade is wanted, a newer one there, that stays, and it
- * is `current`. Throws a TunnelError, and then what was installed before is still there as it was.
+ * is `current`. Throws a TunnelError, and then what was installed before is still there as it was, unless the message says
+ * that the new version is there: what failed is then only what is written down beside it.
  */
 export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   const { running, clock } = options;
@@ -119,17 +120,15 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
       await makeExecutable(fresh, binary.path);
       await selfTest(fresh, to, clock);
       if (options.onTrial === true) await replaceOnTrial(binary, fresh, { to, there });
-      else {
-        await replace(binary, fresh);
-        // Somebody wants this one: a trial that a kill has cut short, of whatever version, must not take it back.
-        await endTrial(binary);
-      }
-      await forget(binary.rejected, to);
+      else await replace(binary, fresh);
     } catch (error) {
       // Whole and yet no good: the next try must not find it.
       await rm(fresh, { force: true });
       throw toTunnelError(error, "update.failed", `Cannot replace "${binary.path}"`);
     }
+    // Somebody wants this one: a trial that a kill has cut short, of whatever version, must not take it back.
+    if (options.onTrial !== true) await afterReplace(binary, to, () => endTrial(binary));
+    await afterReplace(binary, to, () => forget(binary.rejected, to));
   } finally {
     await unlock();
   }
@@ -272,6 +271,16 @@ async function replaceOnTrial(
     const restored = before === there ? beginTrial(binary, there) : endTrial(binary);
     await restored.catch(() => undefined);
     throw error;
+  }
+}
+
+/** Whoever reads of a failure here must not believe that the old version is still there. */
+async function afterReplace({ path }: InstalledBinary, version: string, act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    const message = `"${path}" is version ${version} now, but what is remembered beside it cannot be changed`;
+    throw new TunnelError("update.failed", `${message}: ${describe(error)}`, { cause: error });
   }
 }
 
