@@ -123,6 +123,7 @@ function ofConfig(
     rules: config.rules,
     from: config.rulesFrom,
     configured,
+    file: config.file?.path,
     warnings: warnings.filter((warning) => warning !== NO_RULES_WARNING),
     connections: config.haConnections,
     gracePeriodMs: config.gracePeriodMs,

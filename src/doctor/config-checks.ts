@@ -2,6 +2,7 @@ import type { HostPattern } from "../ingress/hostname.ts";
 import type { PathPattern } from "../ingress/path-pattern.ts";
 import type { IngressRule, IngressRules } from "../ingress/rules.ts";
 import { type CheckResult, type Finding, finding, judged } from "./finding.ts";
+import type { RulesHere } from "./rules-here.ts";
 
 /** Chars that mean something in a path expression. */
 const SPECIAL = /[\\^$.|?*+()[\]{}]/;
@@ -10,8 +11,12 @@ export interface ConfigFacts {
   readonly rules: IngressRules;
   /** The path of the file, or what else the rules come from, in words. */
   readonly from: string;
-  /** False = nobody configured a rule. */
+  /** False = nobody gave the doctor a rule. */
   readonly configured: boolean;
+  /** Path of the config file; undefined = there is none. */
+  readonly file: string | undefined;
+  /** The connector of this tunnel that runs here, where it was asked; `rules` are its own, if it told them. */
+  readonly running?: RulesHere | undefined;
   /** What reading the configuration had to say. */
   readonly warnings: readonly string[];
   readonly connections: number;
@@ -21,24 +26,11 @@ export interface ConfigFacts {
 /** Less than this leaves requests no time to end, in ms. */
 const SHORT_GRACE_MS = 5_000;
 
-export function checkConfig({
-  rules,
-  from,
-  configured,
-  warnings,
-  connections,
-  gracePeriodMs,
-}: ConfigFacts): CheckResult {
+export function checkConfig(facts: ConfigFacts): CheckResult {
+  const { rules, from, warnings, connections, gracePeriodMs } = facts;
   const findings: Finding[] = [];
-  if (!configured) {
-    findings.push(
-      finding(
-        "C-403",
-        "There are no ingress rules, so every request gets 503",
-        "Write ingress rules into the config file, or give --url",
-      ),
-    );
-  }
+  const none = ofNoRules(facts);
+  if (none !== undefined) findings.push(none);
   for (const text of warnings) findings.push(finding("C-402", text, "Correct or remove that line"));
   for (const { rule, by } of shadowedRules(rules)) {
     findings.push(
@@ -68,6 +60,34 @@ export function checkConfig({
     );
   }
   return judged(findings, `${rules.rules.length === 1 ? "1 rule" : `${rules.rules.length} rules`} from ${from}`);
+}
+
+/** What stands for rules where there are none; how bad it is depends on who said so. */
+function ofNoRules({ configured, file, running, rules }: ConfigFacts): Finding | undefined {
+  if (configured) return undefined;
+  const write = "Write ingress rules into the config file, or give --url";
+  if (running?.rules !== undefined) {
+    const [first, ...others] = rules.rules;
+    const is503 = first?.service.kind === "http_status" && first.service.status === 503;
+    if (others.length > 0 || !is503) return undefined;
+    return finding("C-403", `No rule of ${running.from} leads anywhere, so every request gets 503`, write);
+  }
+  if (file !== undefined) {
+    return finding("C-403", `There are no ingress rules in "${file}", so every request gets 503`, write);
+  }
+  return running === undefined
+    ? finding(
+        "C-403",
+        "No rules were given to doctor, and no connector of this tunnel was found here that could be asked for its own",
+        "Give the --url or --config that the connector is run with: without any, every request gets 503",
+        "warn",
+      )
+    : finding(
+        "C-403",
+        `No rules were given to doctor, and ${running.from} does not tell its own`,
+        "Give the --url or --config that it is run with, or --metrics with its address and --metrics-auth",
+        "warn",
+      );
 }
 
 /** Rules that no request reaches, and one that takes their requests; both from 0. Unions of rules are not seen. */

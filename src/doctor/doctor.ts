@@ -27,6 +27,7 @@ import {
 } from "./machine.ts";
 import { checkOrigins, type ProbedOrigin, probeOrigins } from "./origin-checks.ts";
 import { type Report, verdictOf } from "./report.ts";
+import { type RulesHere, readRulesHere } from "./rules-here.ts";
 import { checkTunnel, type Trial, tryRegistration } from "./trial.ts";
 
 /** Bounds on the steps, in ms. Those towards the edge follow each other; everything else happens at the same time. */
@@ -112,11 +113,18 @@ class Examination {
     const { edge, tunnel, metrics, metricsAuth, version } = this.#options;
     const tunnelId = tunnel.kind === "known" ? tunnel.identity.tunnelId : undefined;
     const service = checkService();
-    const connectors = findConnectors(placesToLook(metrics), { timeoutMs: LOCAL_MS, auth: metricsAuth });
+    const places = placesToLook(metrics);
+    const connectors = findConnectors(places, { timeoutMs: LOCAL_MS, auth: metricsAuth });
+    const here = connectors.then((list) =>
+      readRulesHere(list, tunnelId, ({ address }) => {
+        // The password is for the address that was configured.
+        return { timeoutMs: LOCAL_MS, auth: address === places[0] ? metricsAuth : undefined };
+      }),
+    );
     const found = edge === undefined ? undefined : this.#find(edge);
     const probes = edge === undefined || found === undefined ? undefined : this.#probe(edge, found);
-    const trial = edge === undefined || probes === undefined ? undefined : this.#try(edge, probes);
-    const rules = this.#rules(trial);
+    const trial = edge === undefined || probes === undefined ? undefined : this.#try(edge, probes, here);
+    const rules = this.#rules(trial, here);
     const origins = rules.then((facts) => (facts === undefined ? [] : this.#origins(facts.rules)));
     return {
       clock: this.#clock(probes, origins),
@@ -180,7 +188,11 @@ class Examination {
   }
 
   /** Over what works. */
-  async #try(edge: DoctorEdge, probing: Promise<EdgeProbes | undefined>): Promise<Trial | undefined> {
+  async #try(
+    edge: DoctorEdge,
+    probing: Promise<EdgeProbes | undefined>,
+    asking: Promise<RulesHere | undefined>,
+  ): Promise<Trial | undefined> {
     const probes = await probing;
     const { config, readFile, register, tunnel, version } = this.#options;
     if (probes === undefined || tunnel.kind !== "known" || !register) return undefined;
@@ -189,14 +201,16 @@ class Examination {
     const way =
       overUdp === undefined ? { transport: edge.http2, probe: overTcp } : { transport: edge.quic, probe: overUdp };
     if (way.transport === undefined || way.probe === undefined) return undefined;
-    const known = config.kind === "known" && this.#routeProblems(config.facts.rules).length === 0;
+    const configured = config.kind === "known" && config.facts.configured ? config.facts.rules : undefined;
+    // Visitors may come through the trial: they find what the connector that runs here would show them.
+    const served = configured ?? (await asking)?.rules ?? NO_RULES;
     return await tryRegistration({
       identity: tunnel.identity,
       address: way.probe.address,
       transport: way.transport,
       target: edge.target,
-      rules: known ? config.facts.rules : NO_RULES,
-      awaitsRules: config.kind === "known" && !config.facts.configured,
+      rules: this.#routeProblems(served).length === 0 ? served : NO_RULES,
+      awaitsRules: config.kind === "known" && configured === undefined,
       readFile,
       version,
       timeoutMs: TRIAL_MS,
@@ -214,22 +228,31 @@ class Examination {
     return skipped(register ? "the edge was not reached" : "not asked for (--no-register)");
   }
 
-  /** The rules in force: those of this machine, or what the edge pushes where nobody gave any here. */
-  async #rules(trying: Promise<Trial | undefined> | undefined): Promise<ConfigFacts | undefined> {
+  /**
+   * The rules in force: those that were given; where there are none, what the edge pushes, or what the connector that
+   * runs here says that it serves by.
+   */
+  async #rules(
+    trying: Promise<Trial | undefined> | undefined,
+    asking: Promise<RulesHere | undefined>,
+  ): Promise<ConfigFacts | undefined> {
     const { config } = this.#options;
     if (config.kind === "wrong") return undefined;
     const { facts } = config;
     if (facts.configured) return facts;
     const trial = await trying;
     if (trial?.pushed !== undefined) return { ...facts, rules: trial.pushed, from: "the edge", configured: true };
-    return trial?.end === "registered" ? facts : undefined;
+    const here = await asking;
+    if (here?.rules !== undefined) return { ...facts, rules: here.rules, from: here.from, running: here };
+    return trial?.end === "registered" ? { ...facts, running: here } : undefined;
   }
 
   #config(facts: ConfigFacts | undefined): CheckResult {
     const { config } = this.#options;
     if (config.kind === "wrong") return judged(config.findings, "");
     if (facts === undefined) return skipped("there are no rules here, and the edge could not be asked for some");
-    const problems = this.#routeProblems(facts.rules);
+    // What runs could be started.
+    const problems = facts.running?.rules === undefined ? this.#routeProblems(facts.rules) : [];
     if (problems.length > 0) {
       const todo = "Correct the rule: the connector does not start with it";
       return judged(

@@ -210,9 +210,10 @@ describe("case 2: the tunnel is up, and visitors get 502", () => {
     expect(wrong.report.verdict.message).toContain("broken.yml:");
   });
 
-  test("no rules at all, and a misspelt key in place of them: C-403 is the verdict, for nothing is served", async () => {
+  test("no rules given: C-403 warns; a misspelt key in place of them: it is the verdict, for nothing is served", async () => {
     const examined = await doctor();
-    expect(codesOf(examined, "config")).toEqual(["C-403"]);
+    expect(findings(examined, "config").map(({ code, severity }) => [code, severity])).toEqual([["C-403", "warn"]]);
+    expect(findings(examined, "config")[0]?.todo).toStartWith("Give the --url or --config");
     const misspelt = await doctor("--config", configFile("typo.yml", "ingres:\n- service: http://127.0.0.1:9\n"));
     expect(codesOf(misspelt, "config")).toEqual(["C-403", "C-402"]);
     const { code, status } = misspelt.report.verdict;
@@ -374,6 +375,42 @@ test("a tunnel by its name, as tunnel run takes it: the API says whose credentia
   expect(finding?.code).toBe("C-302");
   expect(finding?.message).toMatch(/^The id of tunnel "web", .* cannot be asked for: Cannot reach the API at http:/);
   expect(finding?.todo).toStartWith("Mend that, or give the tunnel's id");
+});
+
+test("without rules of its own, doctor judges those of the connector of this tunnel that runs here", async () => {
+  await using origin = await startOrigin();
+  const { edge, token } = lab();
+  const run = { token, tunnelPort: edge.tunnelPort, caPath: edge.caPath };
+  const url = `http://127.0.0.1:${origin.port}`;
+  const here = async (
+    url: string | undefined,
+    flags: readonly string[] = [],
+    asked: readonly string[] = [],
+  ): Promise<Examined> => {
+    const served = url === undefined ? {} : { url };
+    await using connector = startConnector(culvertConnector("http2"), { ...run, ...served, flags });
+    await connector.errorLine(/Registered tunnel connection/);
+    const port = await metricsPort(connector);
+    const examined = await doctor("--metrics", `127.0.0.1:${port}`, ...asked);
+    const config = examined.report.checks.find(({ id }) => id === "config");
+    if (config?.status === "pass") expect(config.summary).toBe(`1 rule from the connector at 127.0.0.1:${port}`);
+    return examined;
+  };
+  const healthy = await here(url);
+  expect([healthy.status("config"), healthy.status("origins"), healthy.exitCode]).toEqual(["pass", "pass", 0]);
+  const down = await here("http://127.0.0.1:9");
+  expect([down.report.verdict.code, down.exitCode]).toEqual(["C-501", 1]);
+  const locked = ["--metrics-auth", "ops:pass-word"];
+  expect((await here(url, locked, locked)).status("origins")).toBe("pass");
+  const balanced = configFile("two.yml", `ingress:\n  - services: [${url}, "http://127.0.0.1:9"]\n`);
+  const half = await here(undefined, ["--config", balanced]);
+  expect(findings(half, "origins").map(({ message }) => message)).toEqual([
+    expect.stringContaining("Rule #1, http://127.0.0.1:9"),
+  ]);
+  const idle = await here(undefined);
+  const [none] = findings(idle, "config");
+  expect([none?.code, none?.severity, idle.exitCode]).toEqual(["C-403", "fail", 1]);
+  expect(none?.message).toMatch(/^No rule of the connector at 127\.0\.0\.1:\d+ leads anywhere/);
 });
 
 test("for people: a line a check in order, the verdict, and what to do next", async () => {
