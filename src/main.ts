@@ -9,20 +9,48 @@ import { renderHelp } from "./cli/help.ts";
 import { commandName, parseArguments } from "./cli/parse.ts";
 import { versionLine } from "./cli/version.ts";
 import { ConsoleOutput } from "./core/console-output.ts";
+import { describe } from "./core/errors.ts";
+import { type OutputLoss, StandardOutput } from "./core/standard-output.ts";
 import { BUILD_TARGET } from "./core/version.ts";
 
 /** Exit code of a process that a signal ended, less the signal's number. */
 const SIGNAL_EXIT_BASE = 128;
 
-const print = (text: string): void => {
-  process.stdout.write(`${text}\n`);
-};
+/** Exit code where the reader of what we print has left: what a shell shows of tools that SIGPIPE ends. */
+const READER_LEFT = SIGNAL_EXIT_BASE + 13;
+/** How long whoever asks us to end waits for a reader that does not read, in ms. */
+const UNREAD_MS = 1_000;
+
 const standardError = new ConsoleOutput(process.stderr);
 const note = standardError.write;
+const outputLost = new AbortController();
+const output = new StandardOutput(() => process.stdout, onLost);
+const print = (text: string): void => output.write(`${text}\n`);
+const stopped = new AbortController();
+
+function onLost({ kind, error }: OutputLoss): void {
+  if (kind === "failed") note(`culvert: Cannot write to standard output: ${describe(error)}`);
+  outputLost.abort(error);
+}
+
+/** The exit code, once what was printed has gone. What a command says of its own failure stands. */
+async function finish(code: number): Promise<number> {
+  await Promise.race([output.end(), unreadFor(UNREAD_MS)]);
+  if (output.loss === undefined || code !== EXIT.ok) return code;
+  return output.loss.kind === "left" ? READER_LEFT : EXIT.failed;
+}
+
+/** Resolves `ms` after we were asked to end. */
+function unreadFor(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const wait = (): void => void setTimeout(resolve, ms);
+    if (stopped.signal.aborted) wait();
+    else stopped.signal.addEventListener("abort", wait, { once: true });
+  });
+}
 
 /** The first signal asks for a good end, the second does not ask. */
-function stopOnSignals(): AbortSignal {
-  const stop = new AbortController();
+function stopOnSignals(stop: AbortController): AbortSignal {
   const numbers = { SIGINT: 2, SIGTERM: 15 } as const;
   for (const [signal, number] of Object.entries(numbers) as ["SIGINT" | "SIGTERM", number][]) {
     process.on(signal, () => {
@@ -100,9 +128,11 @@ async function main(argv: readonly string[]): Promise<number> {
           exists: existsSync,
         },
         print,
+        write: output.write,
+        outputLost: outputLost.signal,
         note,
         noteLosses: standardError,
-        stop: stopOnSignals(),
+        stop: stopOnSignals(stopped),
         onHangup,
         ...(succession === undefined ? {} : { succession }),
       };
@@ -116,4 +146,4 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-process.exit(await main(process.argv.slice(2)));
+process.exit(await finish(await main(process.argv.slice(2))));

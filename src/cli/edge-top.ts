@@ -60,8 +60,10 @@ async function read(control: EdgeControl): Promise<Reading | undefined> {
 
 async function watch(context: Context, control: EdgeControl, first: Reading, intervalMs: number): Promise<number> {
   const { stdin, stdout } = process;
+  const write = context.write ?? context.print;
   const quit = new AbortController();
-  const ended = AbortSignal.any([context.stop, quit.signal]);
+  const { stop, outputLost = quit.signal } = context;
+  const ended = AbortSignal.any([stop, quit.signal, outputLost]);
   let before: Reading | undefined;
   let now = first;
   const draw = (): void => {
@@ -69,13 +71,13 @@ async function watch(context: Context, control: EdgeControl, first: Reading, int
     const [columns, rows] = [stdout.columns || 80, stdout.rows || 24];
     const lines = topFrame(before, now, { columns, rows, clock: clockText() });
     // One write a frame, over what is there: nothing is ever blank in between.
-    stdout.write(BEGIN + lines.map((line) => line + END_OF_LINE).join("\r\n") + END);
+    write(BEGIN + lines.map((line) => line + END_OF_LINE).join("\r\n") + END);
   };
   const onKey = (typed: Buffer): void => {
     if (/[qQ\u0003\u0004]/.test(typed.toString("latin1"))) quit.abort();
   };
   let gone = false;
-  stdout.write(ENTER);
+  write(ENTER);
   try {
     if (stdin.isTTY) {
       stdin.setRawMode(true);
@@ -103,7 +105,7 @@ async function watch(context: Context, control: EdgeControl, first: Reading, int
       stdin.setRawMode(false);
       stdin.pause();
     }
-    stdout.write(LEAVE);
+    write(LEAVE);
   }
   if (gone) throw new TunnelError("store.missing", "The edge has stopped");
   return EXIT.ok;

@@ -65,7 +65,7 @@ export async function run(context: Context): Promise<number> {
     const token = given ?? (await askToken(context, tunnel ?? "", "logs"));
     return typeof token === "number" ? token : await follow(context, options, token);
   } catch (error) {
-    if (context.stop.aborted) return EXIT.ok;
+    if (endOf(context).aborted) return EXIT.ok;
     return reportError(context, error);
   }
 }
@@ -131,6 +131,11 @@ function isHostGiven({ args, host }: Context): boolean {
   return args.has("management-hostname") || (host.env["TUNNEL_MANAGEMENT_HOSTNAME"] ?? "") !== "";
 }
 
+/** Aborts when nobody wants more lines. */
+function endOf({ stop, outputLost }: Context): AbortSignal {
+  return outputLost === undefined ? stop : AbortSignal.any([stop, outputLost]);
+}
+
 /** Where a token says that it is taken. */
 function hostOf(text: string): AppAddress | undefined {
   const url = parseManagementToken(text)?.managementUrl;
@@ -147,7 +152,7 @@ async function follow(context: Context, options: TailOptions, text: string): Pro
   const query = new URLSearchParams({ access_token: text });
   if (options.connectorId !== undefined) query.set("connector_id", options.connectorId);
   const app = { ...host, target: `/logs?${query}` };
-  const channel = await connect(app, options, context.stop);
+  const channel = await connect(app, options, endOf(context));
   return await print(context, options, channel);
 }
 
@@ -202,7 +207,7 @@ const CLOSE_REASONS: Readonly<Record<number, string>> = {
 };
 
 function print(context: Context, { filters, render }: TailOptions, channel: ByteChannel): Promise<number> {
-  const { stop } = context;
+  const stop = endOf(context);
   return new Promise((resolve) => {
     const socket = new TextSocket(
       channel,
