@@ -12,6 +12,7 @@ const LOG_LEVEL = {
 export const ACCESS_DIAL_FLAGS = [
   {
     name: "ca-file",
+    aliases: ["cacert"],
     env: ["CULVERT_ACCESS_CA_FILE"],
     type: "string",
     value: "FILE",

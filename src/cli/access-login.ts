@@ -92,6 +92,8 @@ function prepare(
   const values = new Values([...flags, ...ACCESS_FLAGS], { args: context.args, env: context.host.env });
   const problems = noProblems();
   problems.usage.push(...values.issues.map((issue) => issue.message));
+  // What stands behind the URL of `curl` is for curl.
+  if (name !== "curl" && context.positionals.length > 1) problems.usage.push("Give one URL at most");
   const text = context.positionals[0] ?? values.string("app") ?? "";
   const app = taken(parseAppAddress(text), "The URL of the application", problems);
   const dialling = readDialling(values, context, problems);

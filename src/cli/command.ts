@@ -50,15 +50,20 @@ export interface Command {
   readonly name: string;
   /** One line, for the parent's list. */
   readonly summary: string;
-  /** Positional arguments, as help shows them. */
+  /** Positional arguments, as help shows them; without it, there are none. */
   readonly usage?: string;
   readonly description?: string;
   readonly examples?: readonly string[];
   readonly flags?: readonly Flag[];
+  /** Flags of the commands above it that it goes by as well; the others of theirs are refused behind its name. */
+  readonly reads?: readonly Flag[];
+  /**
+   * It, or the command that it belongs to, is one of cloudflared's, which lets flags of the levels above stand in front
+   * of the name whether it reads them or not (surface: section 1). @default they are refused there, too
+   */
+  readonly cloudflared?: true;
   /** Words behind the first argument are arguments too, whatever they look like: they are for another program. */
   readonly passThrough?: boolean;
-  /** Arguments that no `usage` of it or of its children names are refused. cloudflared passes over them. */
-  readonly strict?: boolean;
   readonly hidden?: boolean;
   readonly children?: readonly Command[];
   readonly load?: () => Promise<{ readonly run: Run }>;

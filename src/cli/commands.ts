@@ -1,4 +1,4 @@
-import { API_FLAGS } from "../config/flags.ts";
+import { API_FLAGS, type Flag } from "../config/flags.ts";
 import { RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import {
   ACCESS_CURL_FLAGS,
@@ -29,7 +29,7 @@ import {
 } from "./edge-flags.ts";
 import { EDGE_TRAFFIC_COMMANDS } from "./edge-traffic-commands.ts";
 import { VALIDATE_FLAGS } from "./ingress-flags.ts";
-import { MANAGEMENT_COMMANDS } from "./management-commands.ts";
+import { LOGIN_COMMAND, MANAGEMENT_COMMANDS, MANAGEMENT_READS } from "./management-commands.ts";
 import {
   SERVICE_INSTALL_FLAGS,
   SERVICE_LOGS_FLAGS,
@@ -43,6 +43,11 @@ import { UPDATE_FLAGS } from "./update-flags.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
+/** Flags of `tunnel` by name, for commands that go by no more than those. */
+function ofTunnel(...names: readonly string[]): readonly Flag[] {
+  return TUNNEL_LEVEL_FLAGS.filter(({ name }) => names.includes(name));
+}
+
 const ingress: Command = {
   name: "ingress",
   summary: "Check the ingress rules of a config file",
@@ -55,6 +60,7 @@ const ingress: Command = {
         `culvert tunnel ingress validate --json '{"ingress":[{"service":"http://localhost:8080"}]}'`,
       ],
       flags: VALIDATE_FLAGS,
+      reads: ofTunnel("config", "url"),
       load: async () => ({ run: (await import("./tunnel-ingress.ts")).validate }),
     },
     {
@@ -62,6 +68,7 @@ const ingress: Command = {
       summary: "Say which rule takes a URL",
       usage: "URL",
       examples: ["culvert tunnel --config config.yml ingress rule https://app.example.com/login"],
+      reads: ofTunnel("config"),
       load: async () => ({ run: (await import("./tunnel-ingress.ts")).rule }),
     },
     {
@@ -73,6 +80,7 @@ const ingress: Command = {
         "culvert tunnel --config config.yml ingress explain --json app.example.com/login",
       ],
       flags: [JSON_FLAG],
+      reads: ofTunnel("config", "tag"),
       load: async () => await import("./ingress-explain.ts"),
     },
   ],
@@ -81,6 +89,7 @@ const ingress: Command = {
 const tunnel: Command = {
   name: "tunnel",
   summary: "Run a connector, and manage tunnels",
+  cloudflared: true,
   description:
     "Runs a connector and manages tunnels. Without a command, --url shows a service under a random hostname (a quick tunnel), and --name makes a tunnel and runs it.",
   examples: [
@@ -102,6 +111,7 @@ const tunnel: Command = {
         "culvert tunnel --edge edge.example.com:7844 --cacert ca.pem run --token TOKEN --hello-world",
       ],
       flags: RUN_LEVEL_FLAGS,
+      reads: TUNNEL_LEVEL_FLAGS,
       load: async () => await import("./tunnel-run.ts"),
     },
     ...MANAGEMENT_COMMANDS,
@@ -113,7 +123,6 @@ const tunnel: Command = {
 const edge: Command = {
   name: "edge",
   summary: "Run an edge of one's own and manage its tunnels",
-  strict: true,
   children: [
     {
       name: "run",
@@ -257,6 +266,7 @@ function stream(name: string, what: string, examples: readonly string[]): Comman
     description: `Reaches ${what} through a tunnel: on a local port with --url, else on standard input and output.`,
     examples,
     flags: ACCESS_TCP_FLAGS,
+    reads: ACCESS_FLAGS,
     load: async () => await import("./access-tcp.ts"),
   };
 }
@@ -264,6 +274,7 @@ function stream(name: string, what: string, examples: readonly string[]): Comman
 const access: Command = {
   name: "access",
   summary: "Reach services behind a tunnel from this machine",
+  cloudflared: true,
   flags: ACCESS_FLAGS,
   children: [
     stream("tcp", "a TCP service", ["culvert access tcp --hostname db.example.com --url 127.0.0.1:5432"]),
@@ -280,6 +291,7 @@ const access: Command = {
         "Forwards the local ports that a file lists, each entry with hostname, url (HOST:PORT here), destination, headers, serviceTokenID and serviceTokenSecret. The forwarders of cloudflared's service file are read as well.",
       examples: ["culvert access forward --config forwards.yml"],
       flags: ACCESS_FORWARD_FLAGS,
+      reads: ACCESS_FLAGS,
       load: async () => await import("./access-forward.ts"),
     },
     {
@@ -288,6 +300,7 @@ const access: Command = {
       usage: "URL",
       examples: ["culvert access login https://app.example.com"],
       flags: ACCESS_LOGIN_FLAGS,
+      reads: ACCESS_FLAGS,
       load: async () => ({ run: (await import("./access-login.ts")).login }),
     },
     {
@@ -296,6 +309,7 @@ const access: Command = {
       usage: "[URL]",
       examples: ["culvert access token --app https://app.example.com"],
       flags: ACCESS_TOKEN_FLAGS,
+      reads: ACCESS_FLAGS,
       load: async () => ({ run: (await import("./access-login.ts")).token }),
     },
     {
@@ -309,6 +323,7 @@ const access: Command = {
       ],
       passThrough: true,
       flags: ACCESS_CURL_FLAGS,
+      reads: ACCESS_FLAGS,
       load: async () => ({ run: (await import("./access-login.ts")).curl }),
     },
     {
@@ -325,6 +340,7 @@ const access: Command = {
         "Gets a short-lived certificate for an SSH key from the organisation whose Access protects the application. Key and certificate are kept in ~/.cloudflared, where the lines of 'ssh-config --short-lived-cert' have ssh look for them.",
       examples: ["culvert access ssh-gen --hostname ssh.example.com"],
       flags: ACCESS_SSH_GEN_FLAGS,
+      reads: ACCESS_FLAGS,
       load: async () => ({ run: (await import("./access-ssh.ts")).gen }),
     },
   ],
@@ -337,6 +353,7 @@ const service: Command = {
     {
       name: "install",
       summary: "Install and start the service; again = mend or change it",
+      cloudflared: true,
       usage: "[TOKEN]",
       description:
         "Installs a tunnel, or with --edge an edge, as a service that starts with the machine: for systemd, OpenRC, System V, launchd, FreeBSD's rc or Windows. The token is kept in a file that only the service can read. With --edge the flags of 'culvert edge run' are taken too. Without root, systemd and launchd run it for this account alone.",
@@ -353,6 +370,7 @@ const service: Command = {
     {
       name: "uninstall",
       summary: "Stop the service and remove it; configuration and secrets stay",
+      cloudflared: true,
       examples: ["culvert service uninstall", "culvert service uninstall --name web --purge"],
       flags: SERVICE_UNINSTALL_FLAGS,
       load: async () => await import("./service-uninstall.ts"),
@@ -391,11 +409,13 @@ const service: Command = {
 const tail: Command = {
   name: "tail",
   summary: "Follow a connector's log from anywhere",
+  cloudflared: true,
   usage: "[TUNNEL]",
   description:
     "Prints the log lines of a tunnel's connector as they are written, whatever the connector's own --loglevel is. Against Cloudflare's edge or one of one's own. One actor at a time follows a connector's log.",
   examples: ["culvert tail web", "culvert tail --event http --level warn web", "culvert tail --output json web"],
   flags: [...API_FLAGS.filter(({ name }) => name === "origincert" || name === "api-url"), ...TAIL_FLAGS],
+  reads: MANAGEMENT_READS,
   load: async () => await import("./tail.ts"),
   children: [
     {
@@ -403,6 +423,7 @@ const tail: Command = {
       summary: "Print a token to follow a tunnel's log with",
       usage: "TUNNEL",
       hidden: true,
+      reads: MANAGEMENT_READS,
       load: async () => ({ run: (await import("./tail.ts")).token }),
     },
   ],
@@ -424,7 +445,6 @@ export const ROOT: Command = {
         "Starts an edge and a connector on this machine and shows the public URL. No account, no network, no files.",
       examples: ["culvert up", "culvert up --url http://localhost:3000 --port 8000"],
       flags: UP_FLAGS,
-      strict: true,
       load: async () => await import("./up.ts"),
     },
     tunnel,
@@ -432,12 +452,13 @@ export const ROOT: Command = {
     access,
     DOCTOR_COMMAND,
     tail,
-    ...MANAGEMENT_COMMANDS.filter(({ name }) => name === "login").map((login) => ({ ...login, hidden: true })),
+    { ...LOGIN_COMMAND, hidden: true, cloudflared: true },
     service,
     // cloudflared's other name for it.
     { ...access, name: "forward", hidden: true },
     {
       name: "update",
+      cloudflared: true,
       summary:
         "Replace this program by a newer version, or go back; exit code 11 = done, 0 = nothing to do, 10 = failed",
       description:
@@ -467,6 +488,7 @@ export const ROOT: Command = {
     {
       name: "version",
       summary: "Print the version",
+      cloudflared: true,
       flags: [
         { name: "short", aliases: ["s"], type: "bool", help: "Only the number" },
         { name: "licenses", type: "bool", help: "Print the licences of what is in this program" },

@@ -1,3 +1,4 @@
+import { TUNNEL_FLAGS } from "../config/flags.ts";
 import { RUN_LEVEL_FLAGS, TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import type { Command } from "./command.ts";
 import { DIAG_FLAGS, DOCTOR_FLAGS } from "./doctor-flags.ts";
@@ -26,6 +27,7 @@ export const LOCAL_COMMANDS: readonly Command[] = [
     description:
       "Asks the metrics server of a connector on this machine whether it has a connection; exit code 0 = it has. For health checks of containers.",
     examples: ["culvert tunnel --metrics localhost:2000 ready"],
+    reads: TUNNEL_FLAGS.filter(({ name }) => name === "metrics"),
     load: async () => await import("./tunnel-ready.ts"),
   },
   {
@@ -35,6 +37,7 @@ export const LOCAL_COMMANDS: readonly Command[] = [
       "Collects state, configuration, metrics, profiles and network of a connector on this machine in a zip file that can be shown to others: no secret is in it.",
     examples: ["culvert tunnel diag", "culvert tunnel diag --metrics 127.0.0.1:20241 --no-diag-logs"],
     flags: DIAG_FLAGS,
+    reads: TUNNEL_FLAGS.filter(({ name }) => name === "metrics" || name === "metrics-auth"),
     load: async () => await import("./tunnel-diag.ts"),
   },
 ];

@@ -1,6 +1,6 @@
 import type { Flag } from "../config/flags.ts";
 import type { Command } from "./command.ts";
-import { commandName } from "./parse.ts";
+import { commandName, flagsOf } from "./parse.ts";
 
 const WIDTH = 80;
 const COLUMN = 30;
@@ -10,9 +10,7 @@ export function renderHelp(path: readonly Command[]): string {
   const command = path.at(-1) as Command;
   const name = commandName(path);
   const children = (command.children ?? []).filter((child) => child.hidden !== true);
-  const known = path.flatMap((level) => level.flags ?? []).filter((flag) => flag.hidden !== true);
-  // A command may have a flag of its own under a name that a parent has too.
-  const flags = known.filter((flag, i) => known.findLastIndex((other) => other.name === flag.name) === i);
+  const flags = flagsOf(command).filter((flag) => flag.hidden !== true);
   const parts: string[] = [command.description ?? `${command.summary}.`];
   const lines = [
     ...(command.load === undefined ? [] : [`${name} [flags]${command.usage === undefined ? "" : ` ${command.usage}`}`]),

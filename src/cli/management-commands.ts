@@ -1,3 +1,4 @@
+import { API_FLAGS, type Flag, TUNNEL_FLAGS } from "../config/flags.ts";
 import type { Command } from "./command.ts";
 import {
   CLEANUP_FLAGS,
@@ -15,6 +16,17 @@ import {
   VNET_LIST_FLAGS,
   VNET_UPDATE_FLAGS,
 } from "./management-flags.ts";
+
+/** What every command that asks the management API goes by. */
+export const MANAGEMENT_READS: readonly Flag[] = [
+  ...TUNNEL_FLAGS.filter(({ name }) => name === "config"),
+  ...API_FLAGS.filter(({ name }) => name !== "quick-service"),
+];
+
+const LOGIN_READS: readonly Flag[] = [
+  ...API_FLAGS.filter(({ name }) => name === "origincert" || name === "api-url"),
+  ...TUNNEL_FLAGS.filter(({ name }) => name === "cacert"),
+];
 
 const showRoutes = {
   summary: "List networks and the tunnels they lead to",
@@ -117,17 +129,18 @@ const vnet: Command = {
   ],
 };
 
-/** The commands of `tunnel` that ask the management API: Cloudflare's, or that of an edge of one's own. */
-export const MANAGEMENT_COMMANDS: readonly Command[] = [
-  {
-    name: "login",
-    summary: "Get cert.pem, the right to manage an account's tunnels",
-    description:
-      "Gets cert.pem, which the commands that manage tunnels need: from Cloudflare with a browser, or with --api-url from an edge of your own.",
-    examples: ["culvert tunnel login", "culvert tunnel login --api-url https://edge.example.com:7845"],
-    flags: LOGIN_FLAGS,
-    load: async () => ({ run: (await import("./tunnel-login.ts")).login }),
-  },
+export const LOGIN_COMMAND: Command = {
+  name: "login",
+  summary: "Get cert.pem, the right to manage an account's tunnels",
+  description:
+    "Gets cert.pem, which the commands that manage tunnels need: from Cloudflare with a browser, or with --api-url from an edge of your own.",
+  examples: ["culvert tunnel login", "culvert tunnel login --api-url https://edge.example.com:7845"],
+  flags: LOGIN_FLAGS,
+  reads: LOGIN_READS,
+  load: async () => ({ run: (await import("./tunnel-login.ts")).login }),
+};
+
+const asking: readonly Command[] = [
   {
     name: "create",
     summary: "Make a tunnel",
@@ -179,3 +192,15 @@ export const MANAGEMENT_COMMANDS: readonly Command[] = [
     load: async () => ({ run: (await import("./tunnel-create.ts")).token }),
   },
 ];
+
+/** The commands of `tunnel` that ask the management API: Cloudflare's, or that of an edge of one's own. */
+export const MANAGEMENT_COMMANDS: readonly Command[] = [LOGIN_COMMAND, ...asking.map(withReads)];
+
+function withReads(command: Command): Command {
+  const { children, load } = command;
+  return {
+    ...command,
+    ...(load === undefined ? {} : { reads: MANAGEMENT_READS }),
+    ...(children === undefined ? {} : { children: children.map(withReads) }),
+  };
+}

@@ -37,7 +37,9 @@ const GRAMMAR: Command = {
       summary: "",
       flags: TUNNEL_LEVEL_FLAGS,
       load: asRun,
-      children: [{ name: "run", summary: "", flags: RUN_LEVEL_FLAGS, load: asRun }],
+      children: [
+        { name: "run", summary: "", usage: "[TUNNEL]", flags: RUN_LEVEL_FLAGS, reads: TUNNEL_LEVEL_FLAGS, load: asRun },
+      ],
     },
   ],
 };

@@ -49,6 +49,7 @@ export const TAIL_FLAGS = [
   },
   {
     name: "ca-file",
+    aliases: ["cacert"],
     type: "string",
     value: "FILE",
     help: "Certificate authorities to trust there, in PEM",

@@ -15,6 +15,8 @@ export interface Flag {
   readonly hidden?: boolean;
   /** Accepted for compatibility, without effect: `never` matters here; `later` is worth a warning when it is set. */
   readonly inert?: "never" | "later";
+  /** May stand in front of any command, true of each: the entrypoint of the container image has it. */
+  readonly everywhere?: true;
   /** Never shown: a credential. */
   readonly secret?: boolean;
   /** What the value is, in capitals, for help. */
@@ -307,6 +309,7 @@ export const TUNNEL_FLAGS = [
     type: "bool",
     file: true,
     hidden: true,
+    everywhere: true,
     help: "Do not update while it runs, whatever else is set",
   },
 ] as const satisfies readonly Flag[];

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { Command } from "../../../src/cli/command.ts";
 import { ROOT } from "../../../src/cli/commands.ts";
 import { renderHelp } from "../../../src/cli/help.ts";
-import { commandName, parseArguments } from "../../../src/cli/parse.ts";
+import { commandName, flagsOf, parseArguments } from "../../../src/cli/parse.ts";
 import type { Flag } from "../../../src/config/flags.ts";
 import { Values } from "../../../src/config/values.ts";
 
@@ -27,6 +27,11 @@ describe.each(commands)("$name", ({ name, path, command }) => {
   test("no name or alias stands for two of its flags", () => {
     const names = own.flatMap((flag) => [flag.name, ...(flag.aliases ?? [])]);
     expect(names).toEqual([...new Set(names)]);
+  });
+
+  test("what it reads of the commands above it is theirs", () => {
+    const above = new Set(path.slice(0, -1).flatMap(({ flags = [] }) => flags.map((flag) => flag.name)));
+    for (const { name: flag } of command.reads ?? []) expect([flag, above.has(flag)]).toEqual([flag, true]);
   });
 
   test("flags are written as flags are", () => {
@@ -63,12 +68,12 @@ describe.each(commands)("$name", ({ name, path, command }) => {
     }
   });
 
-  test("its help keeps to 80 columns, and shows what is not hidden", () => {
+  test("its help keeps to 80 columns, and shows what it goes by and is not hidden", () => {
     const help = renderHelp(path);
     const lines = help.slice(help.indexOf("\nFlags:")).split("\n");
     expect(help.includes("\nFlags:") ? lines.filter((line) => line.length > 80) : []).toEqual([]);
     for (const flag of path.flatMap((level) => level.flags ?? [])) {
-      const shown = path.some((level) => level.flags?.some((one) => one.name === flag.name && one.hidden !== true));
+      const shown = flagsOf(command).some((one) => one.name === flag.name && one.hidden !== true);
       expect([flag.name, new RegExp(`^  --${flag.name}( |$)`, "m").test(help)]).toEqual([flag.name, shown]);
     }
   });

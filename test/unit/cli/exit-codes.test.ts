@@ -33,6 +33,16 @@ describe("what is wrong is said in a line, with the exit code of its kind", () =
       err: /^culvert: Unknown command "culvert tunel": did you mean "tunnel"\?\nSee 'culvert --help'\.\n$/,
     },
     {
+      argv: ["access", "login", "https://app.example", "https://other.example"],
+      code: 255,
+      err: /Give one URL at most/,
+    },
+    {
+      argv: ["edge", "run", "--log-requests"],
+      code: 255,
+      err: /^culvert: --log-requests has no effect on "culvert edge run": it is a flag of "culvert tunnel"\nSee /,
+    },
+    {
       argv: ["tunnel", "run", "--tokn", "x"],
       code: 255,
       err: /^culvert: Unknown flag --tokn: did you mean --token\?\nSee 'culvert tunnel run --help'\.\n$/,

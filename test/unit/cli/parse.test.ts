@@ -53,9 +53,99 @@ test.each([
   "edge lb list bogus",
   "edge route tcp list bogus",
   "up bogus",
+  "tunnel ready bogus",
+  "tunnel diag bogus",
+  "tunnel login bogus",
+  "tunnel ingress validate bogus",
+  "login bogus",
+  "access ssh-config bogus",
+  "service status bogus",
+  "service uninstall bogus",
+  "version bogus",
+  "update bogus",
+  "bundle bogus",
 ])("%s: arguments that nobody asks for are refused", (line) => {
-  const [command] = /^[a-z ]+?(?= (-- )?bogus)/.exec(line) ?? [];
+  const [command] = /^[a-z -]+?(?= (-- )?bogus)/.exec(line) ?? [];
   expect(messageOf(line)).toBe(`"culvert ${command}" takes no arguments, but got "bogus"`);
+});
+
+describe("a flag that the command does not go by", () => {
+  test.each([
+    {
+      line: "edge run --logfile x",
+      want: '--logfile has no effect on "culvert edge run": it is a flag of "culvert tunnel"',
+    },
+    { line: "edge run --log-directory x", want: "--log-directory has no effect on" },
+    { line: "edge run --pidfile x", want: "--pidfile has no effect on" },
+    { line: "edge run --config nope.yml", want: "--config has no effect on" },
+    { line: "edge run --cacert nope", want: "--cacert has no effect on" },
+    { line: "edge run --url http://a", want: "--url has no effect on" },
+    { line: "edge run --log-requests", want: "--log-requests has no effect on" },
+    { line: "edge --logfile x run", want: "--logfile has no effect on" },
+    { line: "up --token-file x", want: "Unknown flag --token-file" },
+    { line: "up --metrics x", want: '--metrics has no effect on "culvert up"' },
+    { line: "tail --no-tls-verify", want: '--no-tls-verify has no effect on "culvert tail"' },
+    {
+      line: "tail token web --event http",
+      want: '--event has no effect on "culvert tail token": it is a flag of "culvert tail"',
+    },
+    { line: "tunnel list --loglevel silly", want: '--loglevel has no effect on "culvert tunnel list"' },
+    { line: "tunnel route --url u ip show", want: '--url has no effect on "culvert tunnel route ip show"' },
+    { line: "tunnel ready --url u", want: '--url has no effect on "culvert tunnel ready"' },
+    { line: "tunnel ingress rule --edge a:1 http://a", want: '--edge has no effect on "culvert tunnel ingress rule"' },
+    { line: "access ssh-config --fedramp", want: '--fedramp has no effect on "culvert access ssh-config"' },
+    { line: "service install --cacert x", want: '--cacert has no effect on "culvert service install"' },
+    { line: "version --metrics zzz", want: '--metrics has no effect on "culvert version"' },
+    {
+      line: "edge route tcp list --proxy-protocol v2",
+      want: '--proxy-protocol has no effect on "culvert edge route tcp list"',
+    },
+    // Commands that cloudflared does not have owe it nothing.
+    { line: "--config x edge run", want: '--config has no effect on "culvert edge run"' },
+    { line: "--pidfile x service status", want: '--pidfile has no effect on "culvert service status"' },
+    { line: "edge run --no-autoupdate", want: '--no-autoupdate has no effect on "culvert edge run"' },
+    { line: "--logfile x up", want: '--logfile has no effect on "culvert up"' },
+  ])("is refused: $line", ({ line, want }) => {
+    expect(messageOf(line)).toStartWith(want);
+  });
+
+  test("is refused with the one that was meant, and without its value", () => {
+    expect(messageOf("edge run --tag=s3cret")).not.toContain("s3cret");
+    expect(messageOf("access forward --origincert x")).toContain('a flag of "culvert tunnel"');
+    expect(messageOf("tail --label x")).toContain("did you mean --level?");
+  });
+
+  test("is taken in front of cloudflared's commands, as cloudflared takes it", () => {
+    for (const line of [
+      "--no-autoupdate tail web",
+      "--loglevel debug tunnel list",
+      "tunnel --loglevel debug list",
+      "--logfile x tunnel --metrics y route ip show",
+      "--no-autoupdate login",
+      "--no-autoupdate update",
+      "--no-autoupdate version",
+      "--no-autoupdate service uninstall",
+      "--origincert x access ssh-config",
+      "access --fedramp ssh-config",
+    ]) {
+      expect([line, parse(line).kind]).toEqual([line, "run"]);
+    }
+  });
+
+  test("is taken in front of every command where it is the container image's", () => {
+    for (const line of ["edge run", "edge tunnel list", "up --hello-world", "doctor", "bundle", "service status"]) {
+      expect([line, parse(`--no-autoupdate ${line}`).kind]).toEqual([line, "run"]);
+    }
+  });
+
+  test("is one that it goes by wherever it stands, once it is under that name or as an alias", () => {
+    expect(run("--config x service install").args).toEqual({ config: ["x"] });
+    expect(run("--loglevel debug edge run --loglevel warn").args).toEqual({ loglevel: ["debug", "warn"] });
+    expect(run("tunnel list --origincert x --api-url y --config z").args).toMatchObject({ config: ["z"] });
+    expect(run("tunnel ready --metrics a:1").args).toEqual({ metrics: ["a:1"] });
+    expect(run("tail --cacert x web").args).toEqual({ "ca-file": ["x"] });
+    expect(run("--cacert x tail --ca-file y web").args).toEqual({ "ca-file": ["x", "y"] });
+  });
 });
 
 describe("a value", () => {
@@ -94,6 +184,15 @@ describe("a value", () => {
   test("of a bool is never the next word", () => {
     expect(run("tunnel run --hello-world web")).toMatchObject({ args: { "hello-world": ["true"] }, rest: ["web"] });
   });
+});
+
+test("true behind a bool is no argument where there are none, and false is one", () => {
+  expect(run("tunnel vnet list --is-default true --output json")).toMatchObject({
+    args: { "is-default": ["true"], output: ["json"] },
+    rest: [],
+  });
+  expect(messageOf("tunnel vnet list --is-default false")).toContain('takes no arguments, but got "false"');
+  expect(messageOf("tunnel vnet list true --is-default")).toContain('takes no arguments, but got "true"');
 });
 
 describe("positional arguments", () => {
