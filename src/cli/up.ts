@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { request } from "node:http";
+import { isIPv6 } from "node:net";
 import { parseHostPort } from "../config/run-config.ts";
 import { Values } from "../config/values.ts";
 import { type Connector, startConnector } from "../connector/connector.ts";
@@ -19,6 +20,7 @@ import type { Store, StoredTunnel } from "../edge/store/port.ts";
 import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { singleRule } from "../ingress/rules.ts";
 import { parseService, type ServiceSpec } from "../ingress/service.ts";
+import { type LoopbackHost, loopbackHost } from "../net/loopback.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import { http2 } from "../transport/http2/connector.ts";
 import { type Context, EXIT } from "./command.ts";
@@ -29,6 +31,11 @@ import { operator } from "./operator.ts";
 const CONNECTIONS = 4;
 const GRACE_MS = 5_000;
 const TUNNEL_NAME = "up";
+
+interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
 
 interface UpOptions {
   readonly service: ServiceSpec;
@@ -103,20 +110,19 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
   const { store, certificate, ca } = state;
   const secret = randomBytes(32);
   const tunnel = ensureTunnel(store, secret, options.hostnames);
+  const host = await loopbackHost();
   const edge = await startEdge(
     {
       store,
       certificate,
-      http: { host: "127.0.0.1", port: options.port },
-      tunnel: { host: "127.0.0.1", port: 0 },
+      http: { host, port: options.port },
+      tunnel: { host, port: 0 },
       location: "local",
       trustedProxies: [],
       quic: false,
-      https: options.https ? internalHttps(state.authority) : undefined,
+      https: options.https ? internalHttps(host, state.authority) : undefined,
       inspect:
-        options.inspectPort === undefined
-          ? undefined
-          : { host: "127.0.0.1", port: options.inspectPort, tunnels: [tunnel.id] },
+        options.inspectPort === undefined ? undefined : { host, port: options.inspectPort, tunnels: [tunnel.id] },
     },
     { clock: systemClock, log },
   );
@@ -134,13 +140,13 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
       connector.finished.then(() => "gone" as const),
     ]);
     if (gone !== undefined) throw new TunnelError("edge.refused", "The connector could not register with the edge");
-    const port = parseHostPort(edge.publicAddress)?.port ?? 0;
+    const address = { host, port: parseHostPort(edge.publicAddress)?.port ?? 0 };
     const httpsPort = parseHostPort(edge.httpsAddress ?? "")?.port;
     const secure = httpsPort === undefined ? [] : options.hostnames.map((name) => `https://${name}:${httpsPort}`);
-    const urls = [...options.hostnames.map((hostname) => `http://${hostname}:${port}`), ...secure];
+    const urls = [...options.hostnames.map((hostname) => `http://${hostname}:${address.port}`), ...secure];
     if (state.caPath !== undefined && options.https) context.note(`HTTPS is trusted where ${state.caPath} is`);
     if (edge.inspector !== undefined) context.note(`Requests are shown at ${edge.inspector.url}`);
-    const code = await show(context, options, urls, port);
+    const code = await show(context, options, urls, address);
     if (!options.once) await stopped(context);
     connector.stop();
     await connector.finished;
@@ -151,8 +157,8 @@ async function serve(context: Context, options: UpOptions, log: Logger): Promise
 }
 
 /** On any free port; plain HTTP stays as it is, because it needs nobody's trust. */
-function internalHttps(authority: CertifiedKey): HttpsSideOptions {
-  return { host: "127.0.0.1", port: 0, pairs: [], dirs: [], internal: { authority, own: [] }, redirect: false };
+function internalHttps(host: LoopbackHost, authority: CertifiedKey): HttpsSideOptions {
+  return { host, port: 0, pairs: [], dirs: [], internal: { authority, own: [] }, redirect: false };
 }
 
 interface UpState extends Disposable {
@@ -233,18 +239,19 @@ async function connect(
 }
 
 /** The edge of this process, once for each connection. */
-function addressesOf(address: { readonly host: string; readonly port: number }): readonly EdgeAddress[] {
-  return Array.from({ length: CONNECTIONS }, (_, i) => ({ ...address, id: `${i}`, region: "local", family: 4 }));
+function addressesOf(address: HostPort): readonly EdgeAddress[] {
+  const family = isIPv6(address.host) ? 6 : 4;
+  return Array.from({ length: CONNECTIONS }, (_, i) => ({ ...address, id: `${i}`, region: "local", family }));
 }
 
 /** Tells where it is, and when asked fetches it, through the edge and the tunnel as any visitor would. */
-async function show(context: Context, options: UpOptions, urls: readonly string[], port: number): Promise<number> {
+async function show(context: Context, options: UpOptions, urls: readonly string[], address: HostPort): Promise<number> {
   const url = urls[0] ?? "";
   if (options.json) context.print(JSON.stringify({ url, urls, version: VERSION }));
   else for (const each of urls) context.print(each);
   let code: number = EXIT.ok;
   if (options.once || options.check) {
-    const status = await fetchStatus(options.hostnames[0] ?? "", port);
+    const status = await fetchStatus(options.hostnames[0] ?? "", address);
     context.note(`GET ${url} answered ${status}`);
     if (options.once && status >= 500) code = EXIT.failed;
   }
@@ -253,16 +260,13 @@ async function show(context: Context, options: UpOptions, urls: readonly string[
 }
 
 /** Not every resolver knows that `*.localhost` is here, so the address is dialled and the name goes into Host. */
-function fetchStatus(hostname: string, port: number): Promise<number> {
+function fetchStatus(hostname: string, { host, port }: HostPort): Promise<number> {
   return new Promise((resolve, reject) => {
-    const asked = request(
-      { host: "127.0.0.1", port, path: "/", headers: { Host: `${hostname}:${port}` } },
-      (answer) => {
-        answer.resume();
-        answer.on("end", () => resolve(answer.statusCode ?? 0));
-        answer.on("error", reject);
-      },
-    );
+    const asked = request({ host, port, path: "/", headers: { Host: `${hostname}:${port}` } }, (answer) => {
+      answer.resume();
+      answer.on("end", () => resolve(answer.statusCode ?? 0));
+      answer.on("error", reject);
+    });
     asked.on("error", reject);
     asked.end();
   });

@@ -118,7 +118,7 @@ export interface Connector {
 
 /**
  * Starts a connector: services first, so that the first request finds them; then metrics; then the connections.
- * Rejects when a service or the metrics address cannot be had.
+ * Rejects when a service or the metrics address that was asked for cannot be had.
  */
 export async function startConnector(options: ConnectorOptions, deps: ConnectorDeps): Promise<Connector> {
   const { clock, log } = deps;
@@ -196,8 +196,12 @@ export async function startConnector(options: ConnectorOptions, deps: ConnectorD
         clock,
       },
       { address: options.metrics, auth: options.metricsAuth },
-    );
-    log.info(`Starting metrics server on ${server.address}/metrics`);
+    ).catch((error: unknown) => {
+      if (options.metrics !== undefined) throw error;
+      log.warn("Metrics are not served", { error: describe(error), hint: "--metrics says where they should be" });
+      return undefined;
+    });
+    if (server !== undefined) log.info(`Starting metrics server on ${server.address}/metrics`);
   }
 
   let localIp: string | undefined;

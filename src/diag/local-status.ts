@@ -1,4 +1,5 @@
 import { get } from "node:http";
+import { LOOPBACK_HOSTS } from "../net/loopback.ts";
 import { KNOWN_METRICS_PORTS } from "../ops/metrics-server.ts";
 
 /** Bytes of one page that are read. */
@@ -94,9 +95,9 @@ export async function findConnectors(
   return [...byId.values()];
 }
 
-/** The address that was configured, and the known ports. */
+/** The address that was configured, and the known ports of this machine. */
 export function placesToLook(configured: StatusAddress | undefined): readonly StatusAddress[] {
-  const known = KNOWN_METRICS_PORTS.map((port) => ({ host: "127.0.0.1", port }));
+  const known = LOOPBACK_HOSTS.flatMap((host) => KNOWN_METRICS_PORTS.map((port) => ({ host, port })));
   if (configured === undefined || ("port" in configured && configured.port === 0)) return known;
   return [reachable(configured), ...known];
 }

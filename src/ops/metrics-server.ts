@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import type { Clock } from "../core/clock.ts";
 import { systemCode, TunnelError } from "../core/errors.ts";
 import { isLocalName } from "../net/local-names.ts";
+import { loopbackHost } from "../net/loopback.ts";
 import { chooseFormat, type ExpositionFormat } from "./exposition.ts";
 import { cpuProfile, heapSnapshot, profileSeconds } from "./profiles.ts";
 import {
@@ -57,7 +58,7 @@ export interface MetricsServerOptions {
  * Serves what cloudflared does on its metrics address (surface: section 15): `/metrics`, `/ready`, `/healthcheck`, `/quicktunnel`,
  * `/config`, `/diag/*`; and under `/debug/pprof/` profiles of this process, to this machine only. What is inside is told
  * to no other site's page in a browser. An address that was
- * asked for and is taken is an error; without one the known ports are tried, then any free one.
+ * asked for and is taken is an error; without one the known ports of the loopback address are tried, then any free one.
  */
 export async function startMetricsServer(source: MetricsSource, options: MetricsServerOptions): Promise<StatusServer> {
   const { address } = options;
@@ -71,9 +72,10 @@ export async function startMetricsServer(source: MetricsSource, options: Metrics
   };
   if (address !== undefined && "path" in address) return await startStatusSocket(pages, address.path);
   if (address !== undefined) return await startStatusServer(pages, address.host, address.port);
+  const host = await loopbackHost();
   for (const port of [...KNOWN_METRICS_PORTS, 0]) {
     try {
-      return await startStatusServer(pages, "127.0.0.1", port);
+      return await startStatusServer(pages, host, port);
     } catch (error) {
       const inUse = error instanceof TunnelError && systemCode(error.cause) === "EADDRINUSE";
       if (!inUse || port === 0) throw error;

@@ -37,7 +37,7 @@ export function createEdgeControl(dir: string, deps: { clock: Clock }): EdgeCont
 }
 
 /** The body of a 200; undefined for any other answer, or none. Rejects with `timeout`. */
-function fetchText({ port, token }: ControlAddress, path: string, clock: Clock): Promise<string | undefined> {
+function fetchText({ host, port, token }: ControlAddress, path: string, clock: Clock): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
     const finish = (text: string | undefined): void => {
       cancel();
@@ -46,7 +46,7 @@ function fetchText({ port, token }: ControlAddress, path: string, clock: Clock):
     };
     // node:http, because it does not send the token through a proxy that the environment names.
     const asked = request(
-      { host: "127.0.0.1", port, path, agent: false, headers: { Authorization: `Bearer ${token}` } },
+      { host, port, path, agent: false, headers: { Authorization: `Bearer ${token}` } },
       (answer) => (answer.statusCode === 200 ? collect(answer, finish) : finish(undefined)),
     );
     const cancel = clock.after(ANSWER_TIMEOUT_MS, () => {

@@ -2,12 +2,13 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, systemCode, TunnelError } from "../../core/errors.ts";
 import { replaceFile } from "../../core/whole-file.ts";
+import { LOOPBACK_HOSTS, type LoopbackHost } from "../../net/loopback.ts";
 
 const NAME = "control.json";
 
 /** Where a running edge answers, and the secret that lets one ask. */
 export interface ControlAddress {
-  /** On 127.0.0.1. */
+  readonly host: LoopbackHost;
   readonly port: number;
   /** 32 random bytes in hex, made anew at each start. */
   readonly token: string;
@@ -37,9 +38,12 @@ export function readControlFile(dir: string): ControlAddress | undefined {
     throw new TunnelError("store.failed", `Cannot read "${path}": ${describe(error)}`, { cause: error });
   }
   try {
-    const { port, token } = JSON.parse(text) as { port?: unknown; token?: unknown };
+    const { host: named, port, token } = JSON.parse(text) as { host?: unknown; port?: unknown; token?: unknown };
+    // The token goes to no other machine, whatever the file says.
+    const host = LOOPBACK_HOSTS.find((known) => known === named);
+    if (host === undefined) return undefined;
     if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
-    return typeof token === "string" && /^[0-9a-f]{64}$/.test(token) ? { port, token } : undefined;
+    return typeof token === "string" && /^[0-9a-f]{64}$/.test(token) ? { host, port, token } : undefined;
   } catch {
     return undefined;
   }

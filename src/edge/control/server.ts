@@ -3,13 +3,13 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { describe } from "../../core/errors.ts";
 import { parseTunnelId } from "../../core/ids.ts";
 import type { Logger } from "../../core/log.ts";
+import { loopbackHost } from "../../net/loopback.ts";
 import { listenError } from "../../net/socket-errors.ts";
 import type { Registry } from "../registry.ts";
 import { activeConnectors, countByLocation } from "./connectors.ts";
 import { removeControlFile, writeControlFile } from "./control-file.ts";
 import type { EdgeNumbers } from "./stats.ts";
 
-const HOST = "127.0.0.1";
 const TOKEN_BYTES = 32;
 const MAX_HEAD_BYTES = 4_096;
 const MAX_CONNECTIONS = 16;
@@ -57,13 +57,14 @@ export async function startControlServer(options: ControlServerOptions, deps: { 
     }
   });
   server.maxConnections = MAX_CONNECTIONS;
+  const host = await loopbackHost();
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => reject(listenError(HOST, 0, error)));
-    server.listen({ host: HOST, port: 0 }, resolve);
+    server.once("error", (error) => reject(listenError(host, 0, error)));
+    server.listen({ host, port: 0 }, resolve);
   });
   server.on("error", (error) => deps.log.warn("The control endpoint has trouble", { error: describe(error) }));
   const bound = server.address();
-  const address = { port: typeof bound === "object" && bound !== null ? bound.port : 0, token };
+  const address = { host, port: typeof bound === "object" && bound !== null ? bound.port : 0, token };
   const stop = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve());

@@ -63,7 +63,7 @@ async function startStranger(dir: string, server: Server): Promise<AsyncDisposab
   await new Promise<void>((resolve) => server.listen({ host: "127.0.0.1", port: 0 }, resolve));
   const address = server.address();
   const port = typeof address === "object" && address !== null ? address.port : 0;
-  writeFileSync(join(dir, "control.json"), JSON.stringify({ port, token: "0".repeat(64) }));
+  writeFileSync(join(dir, "control.json"), JSON.stringify({ host: "127.0.0.1", port, token: "0".repeat(64) }));
   return { [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
@@ -174,7 +174,7 @@ test("a client with another edge's token finds no edge", async () => {
   await using world = await startControl();
   const path = join(world.dir, "control.json");
   const kept = readFileSync(path);
-  writeFileSync(path, JSON.stringify({ port: world.server.port, token: "0".repeat(64) }));
+  writeFileSync(path, JSON.stringify({ host: "127.0.0.1", port: world.server.port, token: "0".repeat(64) }));
   expect(await world.control.served()).toBeUndefined();
   writeFileSync(path, kept);
   expect(await world.control.served()).toEqual(new Map());

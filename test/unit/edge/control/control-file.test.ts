@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { readControlFile, removeControlFile, writeControlFile } from "../../../../src/edge/control/control-file.ts";
 import { makeTempDir } from "../../../support/temp-dir.ts";
 
-const OLD = { port: 1, token: "0".repeat(64) };
-const NEW = { port: 65_535, token: "f".repeat(64) };
+const OLD = { host: "127.0.0.1", port: 1, token: "0".repeat(64) } as const;
+const NEW = { host: "::1", port: 65_535, token: "f".repeat(64) } as const;
 
 test("is its owner's alone, replaces what was there, and leaves nothing else behind", () => {
   using dir = makeTempDir();
@@ -31,11 +31,13 @@ test.each([
   { what: "nothing", text: "" },
   { what: "half of it", text: '{"port":12' },
   { what: "no object", text: "null" },
-  { what: "no token", text: '{"port":1234}' },
+  { what: "no token", text: '{"host":"127.0.0.1","port":1234}' },
   {
     what: "a token that would end the header line",
-    text: JSON.stringify({ port: 1234, token: `${"0".repeat(63)}\n` }),
+    text: JSON.stringify({ ...OLD, token: `${"0".repeat(63)}\n` }),
   },
+  { what: "no host", text: JSON.stringify({ ...OLD, host: undefined }) },
+  { what: "another machine, which must not get the token", text: JSON.stringify({ ...OLD, host: "192.0.2.1" }) },
   { what: "a port that is none", text: JSON.stringify({ ...OLD, port: 65_536 }) },
   { what: "a port as text", text: JSON.stringify({ ...OLD, port: "80" }) },
 ])("a file with $what counts as none", ({ text }) => {
