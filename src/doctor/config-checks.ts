@@ -23,6 +23,10 @@ export interface ConfigFacts {
   readonly gracePeriodMs: number;
 }
 
+/** `config.yml:3:5: …`. */
+const WITH_PLACE = /^.+:\d+:\d+: /;
+const IS_EMPTY = /^Config file ".*" is empty$/;
+
 /** Less than this leaves requests no time to end, in ms. */
 const SHORT_GRACE_MS = 5_000;
 
@@ -31,7 +35,7 @@ export function checkConfig(facts: ConfigFacts): CheckResult {
   const findings: Finding[] = [];
   const none = ofNoRules(facts);
   if (none !== undefined) findings.push(none);
-  for (const text of warnings) findings.push(finding("C-402", text, "Correct or remove that line"));
+  for (const text of warnings) findings.push(finding("C-402", text, remedyFor(text)));
   for (const { rule, by } of shadowedRules(rules)) {
     findings.push(
       finding(
@@ -60,6 +64,13 @@ export function checkConfig(facts: ConfigFacts): CheckResult {
     );
   }
   return judged(findings, `${rules.rules.length === 1 ? "1 rule" : `${rules.rules.length} rules`} from ${from}`);
+}
+
+function remedyFor(warning: string): string {
+  if (WITH_PLACE.test(warning)) return "Correct or remove that line";
+  return IS_EMPTY.test(warning)
+    ? "Write into it what the connector shall do, or remove the file"
+    : "Correct or remove that setting";
 }
 
 /** What stands for rules where there are none; how bad it is depends on who said so. */

@@ -22,8 +22,8 @@ export function verdictOf(checks: Readonly<Record<CheckId, CheckResult>>): Verdi
     return { status, code, message, todo };
   }
   const left = CHECK_ORDER.filter((id) => checks[id].status === "skip").length;
-  const message =
-    left === 0 ? "Everything works" : `Nothing is wrong with what was checked; ${left} checks were left out`;
+  const out = left === 1 ? "1 check was" : `${left} checks were`;
+  const message = left === 0 ? "Everything works" : `Nothing is wrong with what was checked; ${out} left out`;
   return { status: "ok", message };
 }
 

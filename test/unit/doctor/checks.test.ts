@@ -1,14 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import type { LocalConnector } from "../../../src/diag/local-status.ts";
-import { shadowedRules } from "../../../src/doctor/config-checks.ts";
+import { checkConfig, shadowedRules } from "../../../src/doctor/config-checks.ts";
 import { checkMtu, checkNetwork, checkTls } from "../../../src/doctor/edge-checks.ts";
 import type { TcpProbe, UdpProbe } from "../../../src/doctor/edge-probe.ts";
-import type { CheckResult } from "../../../src/doctor/finding.ts";
+import { CHECK_ORDER, type CheckResult, judged, skipped } from "../../../src/doctor/finding.ts";
 import { checkClock, checkConnectors, checkLimits, checkVersion, judgeService } from "../../../src/doctor/machine.ts";
 import { checkOrigins } from "../../../src/doctor/origin-checks.ts";
 import type { OriginProbe } from "../../../src/doctor/origin-probe.ts";
+import { verdictOf } from "../../../src/doctor/report.ts";
 import { DEFAULT_ORIGIN_SETTINGS } from "../../../src/ingress/origin-request.ts";
-import { parseIngress } from "../../../src/ingress/rules.ts";
+import { parseIngress, singleRule } from "../../../src/ingress/rules.ts";
 import type { SeenCertificate } from "../../../src/net/sockets.ts";
 
 const codes = ({ findings }: CheckResult): string =>
@@ -145,6 +146,26 @@ test("service: what systemd tells of units that are there", () => {
   expect(judgeService(`${running}\n\n${absent}\n`).status).toBe("pass");
   expect(codes(judgeService(`${failed}\n\n${absent}\n`))).toBe("C-121 fail");
   expect(codes(judgeService(running.replace("NRestarts=0", "NRestarts=7")))).toBe("C-122 warn");
+});
+
+test("the verdict counts what was left out", () => {
+  const all = (skip: readonly string[]) =>
+    Object.fromEntries(CHECK_ORDER.map((id) => [id, skip.includes(id) ? skipped("") : judged([], "")]));
+  const said = (...skip: readonly string[]) => verdictOf(all(skip) as Parameters<typeof verdictOf>[0]).message;
+  expect(said()).toBe("Everything works");
+  expect(said("service")).toBe("Nothing is wrong with what was checked; 1 check was left out");
+  expect(said("service", "mtu")).toBe("Nothing is wrong with what was checked; 2 checks were left out");
+});
+
+test("what a file says without effect: the next step fits it", () => {
+  const warnings = ['config.yml:3:1: Unknown key "a"', 'Config file "config.yml" is empty', "--url has no effect"];
+  const facts = { rules: singleRule({ kind: "http_status", status: 200 }), from: "config.yml", file: "config.yml" };
+  const { findings } = checkConfig({ ...facts, configured: true, warnings, connections: 4, gracePeriodMs: 30_000 });
+  expect(findings.map(({ code, todo }) => [code, todo])).toEqual([
+    ["C-402", "Correct or remove that line"],
+    ["C-402", "Write into it what the connector shall do, or remove the file"],
+    ["C-402", "Correct or remove that setting"],
+  ]);
 });
 
 describe("connectors of this machine", () => {
