@@ -1,6 +1,6 @@
 import type { RunConfig } from "../config/run-config.ts";
 import { createSystemDns } from "../connector/discovery/dns.ts";
-import { createFindAddresses } from "../connector/edges.ts";
+import { createFindAddresses, nameRegion } from "../connector/edges.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { type Logger, silentLogger } from "../core/log.ts";
 import { logPrechecks, runPrechecks } from "../doctor/prechecks.ts";
@@ -14,6 +14,7 @@ export function startPrechecks(config: RunConfig, log: Logger, signal: AbortSign
   const checks = runPrechecks({
     ...{ target, signal, clock: systemClock, tlsServerName: http2.tlsServerName },
     findAddresses: createFindAddresses(config.edge, deps),
+    nameRegion: (region) => nameRegion(config.edge, region),
     quic: transports.find(({ name }) => name === "quic"),
     withoutQuic: proxy === undefined ? "--protocol http2 is set" : "QUIC cannot go through a proxy",
   });

@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../core/clock.ts";
 import type { Logger } from "../core/log.ts";
+import { formatAddress } from "../net/socket-errors.ts";
 import type { EdgeAddress } from "../supervisor/addresses.ts";
 import { discoverCloudflare } from "./discovery/cloudflare.ts";
 import type { Dns } from "./discovery/dns.ts";
@@ -57,7 +58,7 @@ export function maxConnections(source: EdgeSource): number | undefined {
 }
 
 function findStatic(edges: readonly StaticEdge[], deps: EdgesDeps): FindAddresses {
-  const placed = edges.map((edge, i) => ({ ...edge, region: edge.region ?? `region${(i % 2) + 1}` }));
+  const placed = inRegions(edges);
   const isNamed = (edge: StaticEdge): boolean => edgeAddress(edge.host, edge.port) === undefined;
   const byName = placed.filter((edge) => isNamed(edge) && deps.isProxied(edge));
   const others = placed.filter((edge) => !byName.includes(edge));
@@ -75,6 +76,17 @@ function findStatic(edges: readonly StaticEdge[], deps: EdgesDeps): FindAddresse
       return { ...address, id: `${key} ${copy}` };
     });
   };
+}
+
+/** What people know a region of this source by: edges given by hand have none but the one made up here. */
+export function nameRegion(source: EdgeSource, region: string): string {
+  if (source.kind === "cloudflare") return region;
+  const own = inRegions(source.edges).filter((edge) => edge.region === region);
+  return [...new Set(own.map(formatAddress))].join(", ");
+}
+
+function inRegions(edges: readonly StaticEdge[]): readonly (StaticEdge & { readonly region: string })[] {
+  return edges.map((edge, i) => ({ ...edge, region: edge.region ?? `region${(i % 2) + 1}` }));
 }
 
 function shuffled<T>(items: readonly T[], random: Random): T[] {

@@ -30,6 +30,8 @@ export interface Prechecks {
 
 export interface PrecheckOptions extends Omit<EdgeProbeOptions, "timeoutMs"> {
   readonly findAddresses: FindAddresses;
+  /** What a region of the edge is called. */
+  readonly nameRegion: (region: string) => string;
   /** Why QUIC is left out, where it is. */
   readonly withoutQuic: string;
 }
@@ -50,20 +52,23 @@ export async function runPrechecks(options: PrecheckOptions): Promise<Prechecks>
   }
   const chosen = [...new Map(addresses.map((one) => [`${one.region} ${one.family}`, one])).values()];
   const probes = await probeEdge(chosen, { ...options, timeoutMs: PROBE_MS });
-  return judge(chosen, probes, options.quic === undefined ? options.withoutQuic : undefined);
+  return judge(chosen, probes, {
+    nameRegion: options.nameRegion,
+    withoutQuic: options.quic === undefined ? options.withoutQuic : undefined,
+  });
 }
 
 /** `withoutQuic`: why it was left out; undefined = it was not. */
 export function judge(
   addresses: readonly EdgeAddress[],
   { tcp, udp }: EdgeProbes,
-  withoutQuic: string | undefined,
+  { nameRegion, withoutQuic }: Pick<PrecheckOptions, "nameRegion"> & { readonly withoutQuic: string | undefined },
 ): Prechecks {
   const regions = [...new Set(addresses.map(({ region }) => region))];
   const list: readonly Precheck[] = [
-    ...regions.map((target): Precheck => {
-      const found = addresses.filter(({ region }) => region === target).map(formatAddress);
-      return { component: "DNS Resolution", target, status: "pass", details: found.join(", ") };
+    ...regions.map((name): Precheck => {
+      const found = addresses.filter(({ region }) => region === name).map(formatAddress);
+      return { component: "DNS Resolution", target: nameRegion(name), status: "pass", details: found.join(", ") };
     }),
     ...(withoutQuic === undefined
       ? udp.map(({ address, end, detail }): Precheck => {
@@ -105,20 +110,37 @@ export function logPrechecks(
   asTable: boolean,
 ): void {
   const runId = crypto.randomUUID();
-  if (asTable) for (const line of tableOf(list, advice)) log.info(line);
-  else for (const one of list) log.info("precheck", { ...one, run_id: runId });
+  if (asTable) {
+    for (const { text, failed } of tableOf(list, advice)) {
+      if (failed) log.warn(text);
+      else log.info(text);
+    }
+  } else {
+    for (const one of list) log[one.status === "fail" ? "warn" : "info"]("precheck", { ...one, run_id: runId });
+  }
   const sum = { run_id: runId, hard_fail: hardFail, suggested_protocol: suggestedProtocol };
   if (hardFail) log.warn("precheck complete", sum);
   else log.info("precheck complete", sum);
 }
 
+export interface TableLine {
+  readonly text: string;
+  /** It tells of something that does not get through. */
+  readonly failed: boolean;
+}
+
 /** Columns as wide as what is in them. */
-export function tableOf(list: readonly Precheck[], advice: readonly string[]): readonly string[] {
+export function tableOf(list: readonly Precheck[], advice: readonly string[]): readonly TableLine[] {
   const rows = [
     ["COMPONENT", "TARGET", "STATUS", "DETAILS"],
     ...list.map(({ component, target, status, details }) => [component, target, status.toUpperCase(), details]),
   ];
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
   const lines = rows.map((row) => row.map((text, column) => text.padEnd(widths[column] ?? 0)).join("  "));
-  return ["Connectivity prechecks", ...lines.map((line) => `  ${line}`.trimEnd()), ...advice];
+  return [
+    { text: "Connectivity prechecks", failed: false },
+    // The head is the first row.
+    ...lines.map((line, i) => ({ text: `  ${line}`.trimEnd(), failed: list[i - 1]?.status === "fail" })),
+    ...advice.map((text) => ({ text, failed: true })),
+  ];
 }
