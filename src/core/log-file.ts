@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { type FileHandle, open, readdir, rename, stat, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Clock } from "./clock.ts";
 import { delay } from "./clock.ts";
 import { describe, TunnelError } from "./errors.ts";
@@ -67,7 +67,8 @@ export class LogFile {
   }
 
   /**
-   * Opens the file for appending. Rejects with `config.invalid`. `onLost` is told of lines that were lost, at most every
+   * Opens the file for appending, making its folder where that is missing, as cloudflared does. Rejects with
+   * `config.invalid`. `onLost` is told of lines that were lost, at most every
    * ten seconds; it must not write them here.
    */
   static async open(
@@ -77,7 +78,8 @@ export class LogFile {
   ): Promise<LogFile> {
     const file = new LogFile(target, clock, onLost);
     try {
-      if (target.kind === "directory") mkdirSync(target.path, { recursive: true, mode: DIRECTORY_MODE });
+      const folder = target.kind === "directory" ? target.path : dirname(target.path);
+      mkdirSync(folder, { recursive: true, mode: DIRECTORY_MODE });
       await file.#open();
     } catch (error) {
       throw new TunnelError("config.invalid", `Cannot write the log file "${file.#path}": ${describe(error)}`);

@@ -55,7 +55,7 @@ test("why a run fails is said last, in the format of the log, and in the file", 
     expect(json.at(-1)).toMatch(/^Cannot listen/);
     expect(messages(readFileSync(logfile, "utf8"))).toEqual(json);
     expect(await run(["--loglevel", "fatal"])).toMatch(/^culvert: Cannot listen .*\n$/);
-    const nowhere = await run(["--output", "json", "--logfile", join(dir.path, "no", "a.log")]);
+    const nowhere = await run(["--output", "json", "--logfile", join(logfile, "a.log")]);
     expect(messages(nowhere)).toEqual([expect.stringMatching(/^Cannot write the log file/)]);
   } finally {
     taken.close();

@@ -194,7 +194,7 @@ describe("the connector's log", () => {
     await second.errorLine(/Registered/);
     const path = join(logDirectory, "cloudflared.log");
     await pollUntil(() => jsonLines(path).some(({ level }) => level === "debug"), { what: "the directory has a file" });
-    await using third = startConnector(CULVERT, { ...lab.run, flags: ["--logfile", join(dir.path, "no", "x.log")] });
+    await using third = startConnector(CULVERT, { ...lab.run, flags: ["--logfile", join(path, "x.log")] });
     expect(await third.exitCode(15_000)).not.toBe(0);
     expect(third.stderr).toMatch(/Cannot write the log file/);
   }, 60_000);

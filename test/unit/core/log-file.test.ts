@@ -140,6 +140,17 @@ test("a file whose last line somebody else left torn is gone on with behind it",
 
 test("a place that cannot be written is said at once", async () => {
   using dir = makeTempDir();
-  const path = join(dir.path, "missing", "a.log");
-  expect(LogFile.open({ kind: "file", path }, systemClock)).rejects.toThrow(/Cannot write the log file ".*": ENOENT/);
+  writeFileSync(join(dir.path, "file"), "");
+  const path = join(dir.path, "file", "a.log");
+  const opening = LogFile.open({ kind: "file", path }, systemClock);
+  await expect(opening).rejects.toThrow(/Cannot write the log file ".*": (?:ENOTDIR|EEXIST)/);
+});
+
+test("the folder of a file is made where it is missing", async () => {
+  using dir = makeTempDir();
+  const path = join(dir.path, "missing", "deep", "a.log");
+  const file = await LogFile.open({ kind: "file", path }, systemClock);
+  file.take(record("first"));
+  await file.close();
+  expect(readFileSync(path, "utf8")).toContain('"first"');
 });
