@@ -6,7 +6,7 @@ import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { systemCode, TunnelError } from "../core/errors.ts";
 import { refuseHalfRestored } from "../edge/restore-journal.ts";
-import { type EdgeState, openStateDir } from "../edge/state-dir.ts";
+import { type EdgeState, openStateDir, stateDirError } from "../edge/state-dir.ts";
 import type { Store } from "../edge/store/port.ts";
 import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { familyOf, type Layout, layoutOf, type Scope } from "../service/layout.ts";
@@ -62,7 +62,7 @@ export async function withEdgeState(
   if (problems.length > 0) return reportFailure(context, problems, { usage: true, command: `culvert ${command}` });
   try {
     const dir = stateDirOf(values, context.host);
-    refuseHalfRestored(dir);
+    lookInto(dir);
     if (!options.make && isMissing(join(dir, "culvert.db"))) {
       // Its own folder is closed to whoever asks this.
       const elsewhere = process.getuid?.() !== 0 && context.host.exists(edgeLayout(context.host, SYSTEM).envFile);
@@ -83,6 +83,14 @@ export async function withEdgeState(
   } catch (error) {
     if (!(error instanceof UsageError)) return reportError(context, error);
     return reportFailure(context, [error.message], { usage: true, command: `culvert ${command}` });
+  }
+}
+
+function lookInto(dir: string): void {
+  try {
+    refuseHalfRestored(dir);
+  } catch (error) {
+    throw stateDirError(dir, error);
   }
 }
 

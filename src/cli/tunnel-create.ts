@@ -22,6 +22,7 @@ export function create(context: Context): Promise<number> {
     const [name] = positionals(context, ["NAME"]);
     const { values, api } = management;
     const format = formatOf(values);
+    if (name === "") throw invalid("Give the tunnel a name that is not empty");
     if (parseTunnelId(name) !== undefined) {
       throw invalid(`"${name}" looks like a tunnel's id, which no tunnel may have for a name`);
     }

@@ -3,6 +3,7 @@ import { parseHostPort } from "../config/run-config.ts";
 import { TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
+import { describe, systemCode } from "../core/errors.ts";
 import { collect, type Part } from "../diag/collect.ts";
 import { findConnectors, placesToLook, type StatusAddress } from "../diag/local-status.ts";
 import type { LogSource } from "../diag/log-source.ts";
@@ -51,7 +52,13 @@ export async function run(context: Context): Promise<number> {
   const { zip, results } = await collect({ connector, auth, without, log: logSource(values), clock: systemClock });
   const stamp = new Date(systemClock.wallMs()).toISOString().slice(0, 19).replaceAll(":", "-");
   const name = `culvert-diag-${stamp}.zip`;
-  writeFileSync(name, zip, { flag: "wx", mode: 0o600 });
+  try {
+    writeFileSync(name, zip, { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    const why = systemCode(error) ?? describe(error);
+    context.note(`culvert: Cannot write ${name} into this folder (${why}): change into one where you may write`);
+    return EXIT.failed;
+  }
   for (const { file, error } of results) {
     context.print(error === undefined ? `${file}` : `${file} is missing: ${error}`);
   }
@@ -63,7 +70,8 @@ export async function run(context: Context): Promise<number> {
 export function metricsAddress(values: Values): StatusAddress | "wrong" | undefined {
   const text = values.string("metrics");
   if (text === undefined) return undefined;
-  if (text.startsWith("unix:")) return { path: text.slice(5) };
+  const path = /^unix:(.+)$/s.exec(text)?.[1];
+  if (path !== undefined) return { path };
   const address = parseHostPort(text.startsWith(":") ? `localhost${text}` : text);
   return address === undefined ? "wrong" : address.port === 0 ? undefined : address;
 }

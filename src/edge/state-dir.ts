@@ -63,7 +63,7 @@ function open(dir: string, nowMs: number): EdgeState {
     }
     return { dir, databasePath: path("culvert.db"), caPath: path("ca.pem"), authority, sealingKey, created };
   } catch (error) {
-    throw readable(dir, error);
+    throw stateDirError(dir, error);
   }
 }
 
@@ -126,7 +126,7 @@ export function loadEdgeCertificate(
     writeWhole(certPath, certificate.cert, 0o644);
     return { certificate, renewed: true };
   } catch (error) {
-    throw readable(state.dir, error);
+    throw stateDirError(state.dir, error);
   }
 }
 
@@ -135,7 +135,7 @@ export function saveAdvertised(state: EdgeState, addresses: readonly string[]): 
   try {
     writeWhole(join(state.dir, "advertised.json"), `${JSON.stringify(addresses)}\n`, 0o600);
   } catch (error) {
-    throw readable(state.dir, error);
+    throw stateDirError(state.dir, error);
   }
 }
 
@@ -158,7 +158,8 @@ function matches(pair: CertifiedKey): boolean {
   }
 }
 
-function readable(dir: string, error: unknown): TunnelError {
+/** One clear line for whatever goes wrong in the state directory. */
+export function stateDirError(dir: string, error: unknown): TunnelError {
   if (error instanceof TunnelError) return error;
   const code = systemCode(error);
   const why =

@@ -85,6 +85,13 @@ test("tunnel diag: a zip with everything but secrets", async () => {
   const kept = ["cli-configuration.json", "configuration.json", "task-result.json", "tunnelstate.json"];
   expect(Object.keys(small).sort()).toEqual(kept);
 
+  // As root, only a folder that is none of a disk takes no file.
+  const nowhere = await culvert("/proc", "tunnel", "--metrics", `127.0.0.1:${port}`, ...auth, "diag", ...few);
+  expect([nowhere.code, nowhere.stdout]).toEqual([1, ""]);
+  expect(nowhere.stderr).toMatch(
+    /^culvert: Cannot write culvert-diag-\S+\.zip into this folder \([A-Z]+\): change into one where you may write\n$/,
+  );
+
   // Without the password nothing is told but that there is a connector.
   using third = makeTempDir();
   for (const [given, hint] of [

@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import type { z } from "zod";
 import { describe } from "../../core/errors.ts";
 import { VERSION } from "../../core/version.ts";
 import type { Account, ApiToken } from "../store/port.ts";
@@ -124,10 +125,19 @@ function accountOf({ store }: ApiDeps, token: ApiToken, tag: string | undefined)
 }
 
 function check<T>(schema: AnyEndpoint["query"], value: unknown, what: "query" | "body"): T {
-  const read = schema.safeParse(value);
+  const read = schema.safeParse(value, { error: inWords });
   if (read.success) return read.data as T;
   const said = read.error.issues.map(({ path, message }) => `${path.length === 0 ? what : path.join(".")}: ${message}`);
   throw new Problem(400, CODE.invalid, said.join("; "));
+}
+
+/** What people read of a text that is too short or too long; undefined = the library's own words. */
+function inWords(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code === "too_small" && issue.origin === "string") {
+    return issue.minimum === 1 ? "Must not be empty" : `Must have at least ${issue.minimum} characters`;
+  }
+  if (issue.code === "too_big" && issue.origin === "string") return `Must have at most ${issue.maximum} characters`;
+  return undefined;
 }
 
 /** Of a parameter that is given twice the first one counts, as in Go. */

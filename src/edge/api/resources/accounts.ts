@@ -22,7 +22,7 @@ const TokenBody = z.object({
     .string()
     .min(1)
     .max(100)
-    .regex(/^\P{C}+$/u, "Must not hold control characters"),
+    .regex(/^\P{C}*$/u, "Must not hold control characters"),
   scopes: z.array(z.enum(TOKEN_SCOPES)).min(1),
   expires_on: Time.optional(),
 });

@@ -44,7 +44,7 @@ const VnetName = z
   .string()
   .min(1)
   .max(256)
-  .regex(/^\P{C}+$/u, "Must not hold control characters");
+  .regex(/^\P{C}*$/u, "Must not hold control characters");
 
 export function networkEndpoints(deps: ApiDeps): readonly AnyEndpoint[] {
   const { store, clock } = deps;

@@ -80,7 +80,7 @@ const Name = z
   .string()
   .min(1)
   .max(100)
-  .regex(/^\P{C}+$/u, "Must not hold control characters")
+  .regex(/^\P{C}*$/u, "Must not hold control characters")
   .refine((name) => parseTunnelId(name) === undefined, "Must not look like a tunnel's id");
 
 const Secret = z.string().transform((text, context) => {

@@ -13,6 +13,17 @@ afterEach(() => api[Symbol.dispose]());
 
 const message = (answer: Awaited<ReturnType<TestApi["call"]>>): string => answer.json.errors?.[0]?.message ?? "";
 
+test("a name that is none is refused in one plain sentence", async () => {
+  for (const [name, said] of [
+    ["", "name: Must not be empty"],
+    ["x".repeat(101), "name: Must have at most 100 characters"],
+    ["a\nb", "name: Must not hold control characters"],
+  ] as const) {
+    const answer = await api.call("POST", `${account}/cfd_tunnel`, { body: { name } });
+    expect([answer.status, message(answer)]).toEqual([400, said]);
+  }
+});
+
 describe("who may not come in", () => {
   test.each([
     { authorization: undefined, why: /send an API token/ },
