@@ -32,26 +32,33 @@ const SECRET = new RegExp(
     `(?:${CODE_USES.join("|")})[^a-z0-9]?code(?![a-z])|code[^a-z0-9]?verifier`,
   ].join("|"),
 );
-/** Secrets in queries and forms (RFC 6749 section 4.1.2), too ordinary elsewhere. */
-const PARAMETERS: ReadonlySet<string> = new Set(["key", "code", "pass"]);
+/**
+ * Secrets in queries, forms and JSON (RFC 6749 section 4.1.2), too ordinary elsewhere: whole names, without what is no
+ * letter or digit. Of cards as forms for them name it (HTML, autofill field names), too.
+ */
+const FIELDS: ReadonlySet<string> = new Set([
+  ...["key", "code", "pass", "pin", "ssn", "cardnumber", "creditcardnumber", "ccnumber"],
+  ...["cvv", "cvv2", "cvc", "cvc2", "cardcvv", "cardcvc", "cccsc"],
+]);
+const PUNCTUATION = /[^a-z0-9]/g;
 
 /** Verdicts on names that come again and again, as those of header fields do; without them lines would cost twice as much. */
 const MAX_KNOWN = 512;
 const MAX_KNOWN_CHARS = 40;
 
 /**
- * Whether what has this name lets somebody in, or tells who they are: of a header field, of a member of JSON, of
- * anything, in whatever spelling: `accessToken`, `X-Api-Key`, `client_secret`. The one list of the project.
+ * Whether what has this name lets somebody in, or tells who they are: of a header field, of anything, in whatever
+ * spelling: `accessToken`, `X-Api-Key`, `client_secret`. The one list of the project.
  */
 export const isSecretName = remembering((name) => {
   if (name.length > MAX_NAME_CHARS) return true;
   return SECRET.test(name.replace(CAMEL_CASE, "$1-$2").toLowerCase());
 });
 
-/** The same for a parameter of a query or a field of a form, its name encoded or not. */
-export const isSecretParameter = remembering((name) => {
+/** The same for a parameter of a query, a field of a form or a member of JSON, its name encoded or not. */
+export const isSecretField = remembering((name) => {
   const plain = decodeParameter(name);
-  return PARAMETERS.has(plain.toLowerCase()) || isSecretName(plain);
+  return isSecretName(plain) || FIELDS.has(plain.toLowerCase().replace(PUNCTUATION, ""));
 });
 
 function remembering(judge: (name: string) => boolean): (name: string) => boolean {

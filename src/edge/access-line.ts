@@ -1,5 +1,5 @@
 import { percentEncoded, printable } from "../core/printable.ts";
-import { HIDDEN, isSecretParameter } from "../core/secret-names.ts";
+import { HIDDEN, isSecretField } from "../core/secret-names.ts";
 import { headerValue } from "../wire/headers.ts";
 import type { AccessEntry } from "./listener/visitor-deps.ts";
 
@@ -95,7 +95,7 @@ function withoutSecrets(target: string): string {
       hiding = false;
       name = i + 1;
     } else if (char === EQUALS && name >= 0) {
-      if (isSecretParameter(target.slice(name, i))) {
+      if (isSecretField(target.slice(name, i))) {
         shown += target.slice(from, i + 1) + HIDDEN;
         hiding = true;
       }

@@ -1,4 +1,4 @@
-import { HIDDEN, isSecretName } from "../../core/secret-names.ts";
+import { HIDDEN, isSecretField, isSecretName } from "../../core/secret-names.ts";
 
 /*
  * Every pattern here either begins where a word begins, or ends before another match can begin: on text from a stranger
@@ -25,19 +25,19 @@ export function redactText(text: string): string {
   // Most of what a body has in it are short words.
   if (!/[:=>]/.test(text)) return text;
   const members = hideEach(text, MEMBER, (found) => ({
-    name: found[2] ?? "",
+    secret: isSecretField(found[2] ?? ""),
     end: (from) => valueEnd(text, from, found[1]?.length ?? 0),
     shown: `${found[1]}"${HIDDEN}${found[1]}"`,
   }));
   const elements = hideEach(members, ELEMENT, (found) => ({
-    name: found[1] ?? "",
+    secret: isSecretName(found[1] ?? ""),
     end: (from) => elementEnd(members, from),
     shown: HIDDEN,
   }));
   return hideEach(elements, ARGUMENT, (found) => {
     const slashes = found[2] ?? "";
     return {
-      name: found[1] ?? "",
+      secret: isSecretName(found[1] ?? ""),
       end: (from) => stringEnd(elements, from + slashes.length, slashes.length),
       shown: `${slashes}"${HIDDEN}${slashes}"`,
     };
@@ -54,7 +54,7 @@ function redactTag(tag: string): string {
 }
 
 interface Named {
-  readonly name: string;
+  readonly secret: boolean;
   /** Where the value ends that begins there. */
   readonly end: (from: number) => number;
   /** What takes the place of the value. */
@@ -68,7 +68,7 @@ function hideEach(text: string, pattern: RegExp, judge: (found: RegExpExecArray)
   pattern.lastIndex = 0;
   for (let found = pattern.exec(text); found !== null; found = pattern.exec(text)) {
     const named = judge(found);
-    if (!isSecretName(named.name)) continue;
+    if (!named.secret) continue;
     const value = pattern.lastIndex;
     shown += text.slice(from, value) + named.shown;
     from = Math.max(value, named.end(value));

@@ -1,4 +1,4 @@
-import { decodeParameter, HIDDEN, isSecretName, isSecretParameter } from "../../core/secret-names.ts";
+import { decodeParameter, HIDDEN, isSecretField, isSecretName } from "../../core/secret-names.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { hideTokens } from "./hide-tokens.ts";
 import { redactParts } from "./redact-parts.ts";
@@ -11,6 +11,8 @@ const MAX_TARGET_DEPTH = 3;
 const JSON_BEGINS = /^\s*[{[]/;
 /** The same in a query, encoded or not. */
 const ENCODED_JSON_BEGINS = /^(?:[\s+]|%(?:20|09|0[ad]))*(?:[{[]|%[57]b)/i;
+/** A form whatever its type is. */
+const FORM = /^[\w.%+[\]~-]{1,200}=[^\s"'`<>{}]*$/;
 const QUERY_PARTS = /[?;]/g;
 const SEMICOLON = /;/g;
 
@@ -72,7 +74,7 @@ function redactQuery(pairs: string, depth: number): string {
     if (named === 0) shown += part;
     else {
       const name = part.slice(0, named - 1);
-      if (isSecretParameter(name)) end = nextOf(SEMICOLON, pairs, end);
+      if (isSecretField(name)) end = nextOf(SEMICOLON, pairs, end);
       else if (ENCODED_JSON_BEGINS.test(part.slice(named))) end = pairs.length;
       shown += part.slice(0, named) + redactEncoded(name, pairs.slice(from + named, end), depth);
     }
@@ -97,7 +99,7 @@ function redactEncoded(name: string, value: string, depth: number): string {
 
 /** A value, decoded, by the name that it has in a query or form. */
 function redactNamedValue(name: string, value: string, depth: number): string {
-  return isSecretParameter(name) ? HIDDEN : redactPlain(value, depth);
+  return isSecretField(name) ? HIDDEN : redactPlain(value, depth);
 }
 
 /** JSON, or a target with parameters of its own. */
@@ -107,16 +109,16 @@ function redactPlain(value: string, depth: number): string {
 }
 
 /**
- * The text of a body with the secrets hidden that can be told from the rest by their names. JSON is known by how it
- * begins: types are often wrong, or missing. Takes time in proportion to its length.
+ * The text of a body with the secrets hidden that can be told from the rest by their names. JSON and forms are known by how
+ * they look: types are often wrong, or missing. Takes time in proportion to its length.
  */
 export function redactBody(text: string, contentType: string): string {
   const json = redactJson(text, 0);
   if (json !== undefined) return hideTokens(json);
   const type = contentType.trim().toLowerCase();
-  if (type.startsWith("application/x-www-form-urlencoded")) return hideTokens(redactForm(text));
+  if (type.startsWith("application/x-www-form-urlencoded") || FORM.test(text)) return hideTokens(redactForm(text));
   if (type.startsWith("multipart/")) {
-    return redactParts(text, contentType, { isSecret: isSecretParameter, redact: redactValue });
+    return redactParts(text, contentType, { isSecret: isSecretField, redact: redactValue });
   }
   return hideTokens(redactText(text));
 }
@@ -147,7 +149,7 @@ function redactJson(text: string, depth: number): string | undefined {
   try {
     const value: unknown = JSON.parse(text, (name, inner: unknown) => {
       if (inner === null || typeof inner === "boolean") return inner;
-      if (isSecretName(name)) {
+      if (isSecretField(name)) {
         hidden = true;
         return HIDDEN;
       }

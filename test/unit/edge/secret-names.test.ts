@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { newConnectorId, newTunnelId } from "../../../src/core/ids.ts";
 import { shownHeaders } from "../../../src/core/log-redact.ts";
-import { isSecretName, isSecretParameter } from "../../../src/core/secret-names.ts";
+import { isSecretField, isSecretName } from "../../../src/core/secret-names.ts";
 import { accessLine } from "../../../src/edge/access-line.ts";
 import { redactBody, redactHeaders, redactPairs, redactTarget } from "../../../src/edge/inspect/redact.ts";
 import type { AccessEntry } from "../../../src/edge/listener/visitor-deps.ts";
@@ -111,11 +111,36 @@ describe("what is no secret is shown everywhere", () => {
   });
 });
 
-test("in queries and forms key, code and pass are secrets, elsewhere they are words", () => {
-  for (const name of ["key", "code", "Pass"]) {
-    expect([isSecretParameter(name), isSecretName(name)]).toEqual([true, false]);
-    expect(whereShown(name)).toEqual(["debugLog", "inspectedField", "inspectedJson"]);
-  }
+describe("in queries, forms and JSON a secret, elsewhere a word", () => {
+  test.each([
+    ...["key", "code", "Pass", "pin", "PIN", "ssn", "cvv", "CVC", "cvv2", "card_number", "cardNumber", "cardnumber"],
+    ...["card-number", "card[number]", "card[cvc]", "credit_card_number", "cc-number", "cc-csc", "code[]"],
+  ])("%s", (name) => {
+    expect([isSecretField(name), isSecretName(name)]).toEqual([true, false]);
+    expect(whereShown(name)).toEqual(["debugLog", "inspectedField"]);
+  });
+
+  test.each(["zip_code", "cache_key", "country[code]", "pinned", "shipping", "pincode", "keyed", "encode", "card"])(
+    "but not %s, which only has it in its name",
+    (name) => expect(whereShown(name)).toEqual(EVERYWHERE),
+  );
+
+  test("also as a number, in a body that was cut off, in JSON as text, and in a form of no type", () => {
+    const body = { pin: 4917, error: "no", payment: JSON.stringify({ card_number: VALUE, cvc: 123 }), key: VALUE };
+    const whole = JSON.stringify(body);
+    for (const text of [whole, whole.slice(0, -1), JSON.stringify({ data: whole })]) {
+      const hidden = redactBody(text, "application/json");
+      expect(hidden).not.toMatch(new RegExp(`4917|123|${VALUE}`));
+      expect(hidden).toContain("error");
+    }
+    for (const type of ["", "text/plain"]) {
+      expect(redactBody(`a=1&code=${VALUE}&card%5Fnumber=4111+1111&b=2`, type)).toBe(
+        "a=1&code=REDACTED&card%5Fnumber=REDACTED&b=2",
+      );
+    }
+    // An element of HTML, and a word of a sentence.
+    expect(redactBody("<p>Call <code>exit</code>: the key is code=5</p>", "text/html")).toContain("<code>exit</code>");
+  });
 });
 
 test("a verdict stays the same however many names came in between", () => {

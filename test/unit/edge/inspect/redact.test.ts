@@ -203,7 +203,7 @@ test.each(BODIES)("a body of %s: %s", (type, body) => {
 });
 
 test("a body without secrets stays as it is, byte for byte", () => {
-  const body = '{ "a":1,\n"author":"ann", "code": 7 }';
+  const body = '{ "a":1,\n"author":"ann", "count": 7 }';
   expect(redactBody(body, "application/json")).toBe(body);
 });
 
