@@ -51,12 +51,14 @@ export const EDGE_TOKEN_CREATE_FLAGS = [
   {
     name: "scope",
     type: "list",
+    notEmpty: "given",
     value: "SCOPE",
     help: "What it may do: admin (default), tunnels:read, tunnels:write, routes:write, networks:read, networks:write, tokens:write, audit:read",
   },
   {
     name: "expires-in",
     type: "string",
+    notEmpty: "given",
     value: "TIME",
     help: "How long it is good, such as 12h or 90d; default: for ever",
   },
@@ -322,7 +324,7 @@ export const EDGE_RUN_FLAGS = [
     type: "duration",
     default: "30s",
     value: "TIME",
-    help: "How long running requests may go on after SIGTERM",
+    help: "How long running requests may go on after SIGTERM; at most 3m",
   },
   {
     name: "tcp-listen",

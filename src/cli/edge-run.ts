@@ -2,7 +2,7 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { DownloadsOptions } from "../bundle/downloads.ts";
-import { parseHostPort } from "../config/run-config.ts";
+import { MAX_GRACE_PERIOD_MS, parseHostPort } from "../config/run-config.ts";
 import { readTracing, type TracingConfig } from "../config/tracing.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
@@ -116,6 +116,8 @@ function readOptions(values: Values, context: Context, problems: string[]): Edge
   const domain = asked === undefined ? undefined : readDomain(asked);
   if (asked !== undefined && domain === undefined) problems.push(`--domain "${asked}" must be ${DOMAIN_SHAPE}`);
   const api = values.string("api-listen");
+  const graceMs = values.number("grace-period");
+  if (graceMs < 0 || graceMs > MAX_GRACE_PERIOD_MS) problems.push("--grace-period must be from 0s to 3m");
   return {
     stateDir: stateDirOf(values, context.host),
     api:
@@ -134,7 +136,7 @@ function readOptions(values: Values, context: Context, problems: string[]): Edge
     quic: values.bool("quic"),
     quickTunnels: values.bool("quick-tunnels"),
     managementHost: readManagement(values, problems),
-    graceMs: values.number("grace-period"),
+    graceMs,
     tcpHost: values.string("tcp-listen"),
     inspect: readInspect(values, address, problems),
     tracing: readTracing(values, (message) => problems.push(`--${message}`)),

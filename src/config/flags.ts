@@ -17,6 +17,11 @@ export interface Flag {
   readonly inert?: "never" | "later";
   /** May stand in front of any command, true of each: the entrypoint of the container image has it. */
   readonly everywhere?: true;
+  /**
+   * Set to nothing it is refused, since that would open or grant what somebody meant to bound, as with `"$UNSET"`:
+   * `given` = on the command line and in the file, `anywhere` = a variable that is there and empty, too. @default not set
+   */
+  readonly notEmpty?: "given" | "anywhere";
   /** Never shown: a credential. */
   readonly secret?: boolean;
   /** What the value is, in capitals, for help. */
@@ -76,6 +81,7 @@ export const TUNNEL_FLAGS = [
     type: "string",
     file: true,
     secret: true,
+    notEmpty: "anywhere",
     value: "USER:PASSWORD",
     help: "What metrics ask for; /ready and /healthcheck stay open",
   },
@@ -187,7 +193,7 @@ export const TUNNEL_FLAGS = [
     default: "4",
     file: true,
     value: "N",
-    help: "Connections to the edge, at most one for each of its addresses",
+    help: "Connections to the edge; with --edge, at most one for each address that is given",
   },
   {
     name: "rpc-timeout",
@@ -322,6 +328,8 @@ export const RUN_FLAGS = [
     type: "string",
     file: true,
     secret: true,
+    // cloudflared passes over a variable that is empty.
+    notEmpty: "given",
     value: "TOKEN",
     help: "Token of the tunnel",
   },

@@ -19,7 +19,7 @@ import { ALL_RUN_FLAGS } from "./tunnel-flags.ts";
 import { type FileValues, type ShownValue, Values } from "./values.ts";
 
 /** Longest grace period cloudflared takes. */
-const MAX_GRACE_PERIOD_MS = 180_000;
+export const MAX_GRACE_PERIOD_MS = 180_000;
 /** Connections one tunnel may have at an edge; more could not register. */
 const MAX_HA_CONNECTIONS = 100;
 
@@ -193,6 +193,8 @@ class Builder {
     const bindAddress = this.#bindAddress();
     const gracePeriodMs = values.number("grace-period");
     if (gracePeriodMs < 0 || gracePeriodMs > MAX_GRACE_PERIOD_MS) this.#usage("grace-period must be from 0s to 3m");
+    const retries = values.number("retries");
+    if (retries < 0) this.#usage("retries must be 0 or more");
     const rpcTimeoutMs = values.number("rpc-timeout");
     if (rpcTimeoutMs <= 0) this.#usage("rpc-timeout must be longer than 0s");
     if (values.bool("post-quantum")) {
@@ -218,7 +220,7 @@ class Builder {
       ca,
       proxyFor,
       haConnections,
-      retries: Math.max(0, values.number("retries")),
+      retries,
       gracePeriodMs,
       rpcTimeoutMs,
       metrics: this.#metrics(),
@@ -350,7 +352,8 @@ class Builder {
 
   #edgeAddress(text: string): { host: string; port: number } | undefined {
     const parsed = parseHostPort(text);
-    return parsed ?? this.#usage(`Edge address "${text}" must be HOST:PORT, such as edge.example.com:7844`);
+    if (parsed !== undefined && parsed.port > 0) return parsed;
+    return this.#usage(`Edge address "${text}" must be HOST:PORT, such as edge.example.com:7844`);
   }
 
   #bindAddress(): string | undefined {
@@ -414,7 +417,8 @@ class Builder {
   #metrics() {
     const text = this.#values.string("metrics");
     if (text === undefined) return undefined;
-    if (text.startsWith("unix:")) return { path: expandHome(this.#host, text.slice("unix:".length)) };
+    const path = /^unix:(.+)$/s.exec(text)?.[1];
+    if (path !== undefined) return { path: expandHome(this.#host, path) };
     const parsed = parseHostPort(text.startsWith(":") ? `0.0.0.0${text}` : text);
     // localhost:0 is cloudflared's way to say: the known ports.
     if (parsed?.port === 0 && parsed.host === "localhost" && this.#values.source("metrics") !== "flag")

@@ -1,4 +1,4 @@
-import type { OriginSettings } from "../ingress/origin-request.ts";
+import { HOST_HEADER_SHAPE, isHostHeader, type OriginSettings } from "../ingress/origin-request.ts";
 import { type IngressRules, singleRule } from "../ingress/rules.ts";
 import { parseService, type ServiceSpec } from "../ingress/service.ts";
 import type { Values } from "./values.ts";
@@ -17,6 +17,10 @@ export type SingleOrigin =
  */
 export function readSingleOrigin(values: Values, base: OriginSettings): SingleOrigin {
   const settings = flagSettings(values, base);
+  const hostHeader = values.string("http-host-header");
+  if (hostHeader !== undefined && !isHostHeader(hostHeader)) {
+    return wrong(`--http-host-header ${JSON.stringify(hostHeader)} must be ${HOST_HEADER_SHAPE}`);
+  }
   const rules = (service: ServiceSpec, from: string): SingleOrigin => ({
     kind: "rules",
     rules: singleRule(service, settings),
@@ -32,6 +36,8 @@ export function readSingleOrigin(values: Values, base: OriginSettings): SingleOr
 }
 
 function urlOrigin(url: string, settings: OriginSettings): SingleOrigin {
+  // To cloudflared it is the address 0.0.11.184, which nobody means; to `culvert up` it is a port.
+  if (/^[0-9]+$/.test(url)) return wrong(`--url "${url}" names no host: did you mean http://localhost:${url}?`);
   const parts = /^(?:([a-z][a-z0-9+.-]*):\/\/)?([^/?#]*)([^?#]*)/i.exec(url);
   const scheme = (parts?.[1] ?? "http").toLowerCase();
   if (!URL_SCHEMES.has(scheme)) {

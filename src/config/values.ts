@@ -102,6 +102,7 @@ export class Values {
   #fromEnv(flag: Flag, env: Readonly<Record<string, string | undefined>>): Entry | undefined {
     for (const name of flag.env ?? []) {
       const text = env[name];
+      if (text === "" && flag.notEmpty === "anywhere") return this.#empty(flag, `$${name}`);
       if (text === undefined || text === "") continue;
       // Variables of features nobody has any more, with names that others use as well: their form does not matter.
       if (flag.inert === "never" && parseValue(flag.type, [text]) === undefined) return undefined;
@@ -116,7 +117,10 @@ export class Values {
     if (flag.type === "duration" && typeof value === "string") {
       return this.#parse(flag, [value], "file", `"${flag.name}"`, file);
     }
-    if (isOfType(flag.type, value)) return { flag, source: "file", value };
+    if (isOfType(flag.type, value)) {
+      const entry: Entry = { flag, source: "file", value };
+      return flag.notEmpty !== undefined && isEmpty(value) ? this.#empty(flag, `"${flag.name}"`, file) : entry;
+    }
     const hint = flag.type === "string" && typeof value !== "object" ? "put it in quotes" : undefined;
     this.#error(flag.name, `"${flag.name}" must be ${describeType(flag.type)}`, file?.locate([flag.name]), hint);
     return undefined;
@@ -128,15 +132,24 @@ export class Values {
 
   #parse(flag: Flag, texts: readonly string[], source: Source, name: string, file?: FileValues): Entry | undefined {
     const value = parseValue(flag.type, texts);
+    if (value !== undefined && flag.notEmpty !== undefined && isEmpty(value)) return this.#empty(flag, name);
     if (value !== undefined) return { flag, source, value };
     const shown = flag.secret === true ? MASK : `"${texts.at(-1) ?? ""}"`;
     this.#error(flag.name, `${name} must be ${describeType(flag.type)}, not ${shown}`, file?.locate([flag.name]));
     return undefined;
   }
 
+  #empty(flag: Flag, name: string, file?: FileValues): undefined {
+    this.#error(flag.name, `${name} must not be empty: leave it out, or give it a value`, file?.locate([flag.name]));
+  }
+
   #error(path: string, message: string, place: ReturnType<Locate>, hint?: string): void {
     this.issues.push({ severity: "error", path, message, ...(hint === undefined ? {} : { hint }), ...place });
   }
+}
+
+function isEmpty(value: Entry["value"]): boolean {
+  return (typeof value === "string" || Array.isArray(value)) && value.length === 0;
 }
 
 /** Types are strict in a file, as in cloudflared's; durations are texts there. */

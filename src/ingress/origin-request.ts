@@ -156,6 +156,20 @@ const text: Reader<string> = (value, at, { issues }) => {
   return undefined;
 };
 
+export const HOST_HEADER_SHAPE = "a host such as app.example.com or localhost:8080";
+
+/** Whether a service can be sent this as Host (RFC 9110 section 7.2): characters of a host and its port, and no others. */
+export function isHostHeader(value: string): boolean {
+  return /^[0-9A-Za-z!$%&'()*+,\-.:;=[\]_~]+$/.test(value);
+}
+
+const hostHeader: Reader<string> = (value, at, context) => {
+  const host = text(value, at, context);
+  if (host === undefined || host === "" || isHostHeader(host)) return host;
+  context.issues.error(at, `"${String(at.at(-1))}" must be ${HOST_HEADER_SHAPE}, not ${JSON.stringify(host)}`);
+  return undefined;
+};
+
 const flag: Reader<boolean> = (value, at, { issues }) => {
   if (typeof value === "boolean") return value;
   issues.error(at, `"${String(at.at(-1))}" must be true or false, not ${quote(value)}`);
@@ -206,7 +220,7 @@ const READERS: { readonly [K in keyof OriginSettings]: Reader<OriginSettings[K]>
   noHappyEyeballs: flag,
   keepAliveConnections: count(MAX_IDLE_CONNECTIONS),
   keepAliveTimeout: readDuration,
-  httpHostHeader: text,
+  httpHostHeader: hostHeader,
   originServerName: text,
   matchSNItoHost: flag,
   caPool: text,

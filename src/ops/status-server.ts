@@ -52,12 +52,15 @@ export function startStatusServer(pages: StatusPages, host: string, port: number
 /** The same on a unix socket. One that a dead process left behind is replaced. Rejects with `listen.failed`. */
 export async function startStatusSocket(pages: StatusPages, path: string): Promise<StatusServer> {
   await removeStale(path);
-  const server = await start(
-    pages,
-    { path },
-    (error) => new TunnelError("listen.failed", `Cannot listen on ${path}: ${describe(error)}`, { cause: error }),
-  );
-  chmodSync(path, SOCKET_MODE);
+  const failed = (error: unknown): TunnelError =>
+    new TunnelError("listen.failed", `Cannot listen on ${path}: ${describe(error)}`, { cause: error });
+  const server = await start(pages, { path }, failed);
+  try {
+    chmodSync(path, SOCKET_MODE);
+  } catch (error) {
+    await server.close();
+    throw failed(error);
+  }
   return server;
 }
 

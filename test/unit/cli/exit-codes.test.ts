@@ -38,6 +38,21 @@ describe("what is wrong is said in a line, with the exit code of its kind", () =
       err: /Give one URL at most/,
     },
     {
+      argv: ["edge", "run", "--state-dir", "x", "--grace-period", "-5s"],
+      code: 255,
+      err: /^culvert: --grace-period must be from 0s to 3m\n/,
+    },
+    {
+      argv: ["edge", "token", "create", "ci", "--scope", "", "--expires-in", ""],
+      code: 255,
+      err: /--scope must not be empty[\s\S]*--expires-in must not be empty/,
+    },
+    {
+      argv: ["tunnel", "ready", "--metrics", "unix:"],
+      code: 255,
+      err: /^culvert: The metrics address must be HOST:PORT, such as localhost:2000, or unix:PATH\n$/,
+    },
+    {
       argv: ["edge", "run", "--log-requests"],
       code: 255,
       err: /^culvert: --log-requests has no effect on "culvert edge run": it is a flag of "culvert tunnel"\nSee /,

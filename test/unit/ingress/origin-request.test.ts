@@ -124,6 +124,10 @@ describe("settings", () => {
   });
 });
 
+test.each(["app.example", "app.example:8080", "my_service", "[::1]:80", "10.0.0.1", ""])("%s may be a Host", (host) => {
+  expect(settingsOf(undefined, { httpHostHeader: host }).httpHostHeader).toBe(host);
+});
+
 const WRONG: { raw: unknown; want: string[] }[] = [
   { raw: "x", want: ["error originRequest: Must be a map of settings"] },
   { raw: [], want: ["error originRequest: Must be a map of settings"] },
@@ -151,6 +155,18 @@ const WRONG: { raw: unknown; want: string[] }[] = [
     want: [
       'error originRequest.keepAliveConnections: "keepAliveConnections" must be a whole number from 0 to 2147483647, not "NaN"',
       'error originRequest.proxyPort: "proxyPort" must be a whole number from 0 to 65535, not "-1"',
+    ],
+  },
+  {
+    raw: { httpHostHeader: "a\r\nX-Inj: y" },
+    want: [
+      String.raw`error originRequest.httpHostHeader: "httpHostHeader" must be a host such as app.example.com or localhost:8080, not "a\r\nX-Inj: y"`,
+    ],
+  },
+  {
+    raw: { httpHostHeader: "app.example/path" },
+    want: [
+      'error originRequest.httpHostHeader: "httpHostHeader" must be a host such as app.example.com or localhost:8080, not "app.example/path"',
     ],
   },
   {
