@@ -58,6 +58,11 @@ export class ApiClient {
     return [CLOUDFLARE_API, FEDRAMP_API].includes(this.#options.baseUrl);
   }
 
+  /** The authority that vouches for the API, in PEM; undefined = the system's. */
+  get ca(): string | undefined {
+    return this.#options.ca;
+  }
+
   get zone(): string {
     return `/zones/${encodeURIComponent(this.#options.zoneId)}`;
   }

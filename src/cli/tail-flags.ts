@@ -45,7 +45,7 @@ export const TAIL_FLAGS = [
     env: ["TUNNEL_MANAGEMENT_HOSTNAME"],
     type: "string",
     value: "NAME",
-    help: "Where the edge lets connectors be looked into, such as management.example.com or https://localhost:8443; default: what the token says, else Cloudflare's",
+    help: "Where the edge lets connectors be looked into, such as management.example.com, or on its machine localhost:8443; default: what the token says, else Cloudflare's",
   },
   {
     name: "ca-file",

@@ -10,6 +10,7 @@ import { systemClock } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import { parseConnectorId } from "../core/ids.ts";
 import type { ByteChannel } from "../net/channel.ts";
+import { isLocalName } from "../net/local-names.ts";
 import { TextSocket } from "../net/text-socket.ts";
 import {
   formatStart,
@@ -28,6 +29,7 @@ import { reportError, reportFailure } from "./failure.ts";
 import { findTunnel, UsageError, withApi } from "./management.ts";
 import { TAIL_FLAGS } from "./tail-flags.ts";
 import { jsonLine, renderLine } from "./tail-line.ts";
+import { isUnknownIssuer, knownAuthorities, withTrustHint } from "./tail-trust.ts";
 
 const CLOUDFLARE_HOST = "management.argotunnel.com";
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -62,8 +64,8 @@ export async function run(context: Context): Promise<number> {
     return reportFailure(context, wrong, { usage: problems.usage.length > 0, command: "culvert tail" });
   }
   try {
-    const token = given ?? (await askToken(context, tunnel ?? "", "logs"));
-    return typeof token === "number" ? token : await follow(context, options, token);
+    const asked = given === undefined ? await askToken(context, tunnel ?? "", "logs") : { token: given, ca: undefined };
+    return typeof asked === "number" ? asked : await follow(context, options, asked);
   } catch (error) {
     if (endOf(context).aborted) return EXIT.ok;
     return reportError(context, error);
@@ -81,7 +83,7 @@ export async function token(context: Context): Promise<number> {
   }
   const made = await askToken(context, tunnel, "logs");
   if (typeof made === "number") return made;
-  context.print(JSON.stringify({ token: made }));
+  context.print(JSON.stringify({ token: made.token }));
   return EXIT.ok;
 }
 
@@ -113,16 +115,24 @@ function readOptions(context: Context, values: Values, problems: ReturnType<type
   };
 }
 
+/** What opens a log. */
+interface LogKey {
+  readonly token: string;
+  /** The authority of the API that gave it, in PEM. */
+  readonly ca: string | undefined;
+}
+
 /** A token of the API that cert.pem is for, or the exit code after what is wrong was said. */
-async function askToken(context: Context, tunnel: string, resource: "logs"): Promise<string | number> {
-  let made: string | undefined;
+async function askToken(context: Context, tunnel: string, resource: "logs"): Promise<LogKey | number> {
+  let made: LogKey | undefined;
   const code = await withApi(context, "tail", [], async ({ api }) => {
-    made = await managementToken(api, await findTunnel(api, tunnel), resource);
-    if (hostOf(made) === undefined && !api.isCloudflare && !isHostGiven(context)) {
+    const token = await managementToken(api, await findTunnel(api, tunnel), resource);
+    if (hostOf(token) === undefined && !api.isCloudflare && !isHostGiven(context)) {
       throw new UsageError(
-        "This edge has no name for looking into connectors: run it with --domain or --management-hostname, or give --management-hostname here",
+        "This edge has no name for looking into connectors: run it with --domain or --management-hostname, or, on its machine, say where its visitors come, such as --management-hostname http://localhost:8080",
       );
     }
+    made = { token, ca: api.ca };
   });
   return made === undefined || code !== EXIT.ok ? code : made;
 }
@@ -143,17 +153,60 @@ function hostOf(text: string): AppAddress | undefined {
   return parsed?.ok === true ? parsed.value : undefined;
 }
 
-async function follow(context: Context, options: TailOptions, text: string): Promise<number> {
+async function follow(context: Context, options: TailOptions, key: LogKey): Promise<number> {
   const cloudflare = parseAppAddress(CLOUDFLARE_HOST);
-  const host = options.host ?? hostOf(text) ?? (cloudflare.ok ? cloudflare.value : undefined);
-  if (host === undefined || parseManagementToken(text) === undefined) {
+  const told = hostOf(key.token) ?? (cloudflare.ok ? cloudflare.value : undefined);
+  if (told === undefined || parseManagementToken(key.token) === undefined) {
     throw new TunnelError("config.invalid", "The token is not one for looking into a tunnel: see culvert tail token");
   }
-  const query = new URLSearchParams({ access_token: text });
+  const { host, ...dialling } = placeOf(told, options);
+  const query = new URLSearchParams({ access_token: key.token });
   if (options.connectorId !== undefined) query.set("connector_id", options.connectorId);
   const app = { ...host, target: `/logs?${query}` };
-  const channel = await connect(app, options, endOf(context));
+  const channel = await connectTrusting(context, app, { ...options, ...dialling }, key);
   return await print(context, options, channel);
+}
+
+/**
+ * Where a log is followed, and how that is reached. A loopback address that was given only says what to dial: the edge
+ * knows its management host by the name that the token tells, or by Cloudflare's.
+ */
+function placeOf(
+  told: AppAddress,
+  { host: given, dialling }: TailOptions,
+): { readonly host: AppAddress; readonly dialling: DialSettings } {
+  if (given === undefined) return { host: told, dialling };
+  if (!isThisMachine(given.host)) return { host: given, dialling };
+  const { host, port, secure } = given;
+  return { host: { ...told, secure }, dialling: { ...dialling, connectTo: { host, port, serverName: undefined } } };
+}
+
+function isThisMachine(host: string): boolean {
+  return host === "localhost" || isLocalName(host) || host === "::1" || /^127\.[\d.]+$/.test(host);
+}
+
+/** `connect`, by the authorities that this account knows where nobody else vouches for the edge. */
+async function connectTrusting(
+  context: Context,
+  app: AppAddress,
+  options: TailOptions,
+  key: LogKey,
+): Promise<ByteChannel> {
+  const { dialling } = options;
+  const stop = endOf(context);
+  try {
+    return await connect(app, options, stop);
+  } catch (error) {
+    if (!isUnknownIssuer(error)) throw error;
+    for (const ca of dialling.ca === undefined ? await knownAuthorities(context, key.ca) : []) {
+      try {
+        return await connect(app, { ...options, dialling: { ...dialling, ca } }, stop);
+      } catch (again) {
+        if (!isUnknownIssuer(again)) throw again;
+      }
+    }
+    throw withTrustHint(error);
+  }
 }
 
 /** The WebSocket's connection. Rejects with `edge.refused` and the reason that edge or connector gives. */
@@ -179,10 +232,15 @@ async function connect(app: AppAddress, options: TailOptions, stop: AbortSignal)
   throw error;
 }
 
+/** What an edge says where no connector answers. */
+const NO_CONNECTOR: ReadonlySet<number> = new Set([502, 503, 504, 530]);
+
 function refusal(app: AppAddress, { status, body }: HttpAnswer): string {
   const said = readErrors(new TextDecoder().decode(body));
   const why = said.length > 0 ? `: ${said.join("; ")}` : "";
-  if (status === 530) return `No connector can be looked into at ${originOf(app)}${why || ": is one running?"}`;
+  // Right after a connector has died without a word, its connections fail before the edge has given them up.
+  if (NO_CONNECTOR.has(status))
+    return `No connector can be looked into at ${originOf(app)}${why || ": is one running?"}`;
   return `${originOf(app)} does not let the log be followed (status ${status})${why}`;
 }
 

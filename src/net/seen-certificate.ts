@@ -13,6 +13,11 @@ const REASONS: ReadonlyMap<string, Distrust> = new Map([
   ["CERT_NOT_YET_VALID", "not-yet-valid"],
 ]);
 
+/** What is wrong with a certificate by an error's code; undefined = the error is not about it. */
+export function distrustOf(code: string | undefined): Distrust | undefined {
+  return REASONS.get(code ?? "");
+}
+
 /** What a peer showed in a handshake that is done. */
 export function seenCertificate(socket: TLSSocket): SeenCertificate {
   const certificate = socket.getPeerCertificate();
@@ -25,7 +30,7 @@ export function seenCertificate(socket: TLSSocket): SeenCertificate {
     names: namesIn(certificate.subjectaltname),
     fromMs: Date.parse(certificate.valid_from ?? ""),
     toMs: Date.parse(certificate.valid_to ?? ""),
-    distrust: socket.authorized ? undefined : (REASONS.get(code ?? "") ?? "other"),
+    distrust: socket.authorized ? undefined : (distrustOf(code) ?? "other"),
   };
 }
 

@@ -1,14 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { SignJWT } from "jose";
+import { formatCertPem } from "../../src/wire/cert-pem.ts";
 import { culvertCommand } from "../support/binary.ts";
 import { CONNECTORS, type ConnectorKind, culvertConnector, startConnector } from "../support/lab.ts";
 import { closeOf, type LabWebSocket, OPCODE } from "../support/lab-websocket.ts";
 import { CLOUDFLARED, type ManagedEdge, NO_CLOUDFLARED, startManagedEdge } from "../support/managed-edge.ts";
 import { pollUntil } from "../support/poll-until.ts";
-import { type OwnedProcess, startProcess } from "../support/processes.ts";
+import { type OwnedProcess, runProcess, startProcess } from "../support/processes.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import { openWebSocket, visit } from "../support/visitors.ts";
 
@@ -353,14 +356,7 @@ describe("following a log by command", () => {
       ];
       for (const argv of programs) {
         await using tail = startProcess([...argv, "--event", "http", "--output", "json", world.tunnelId], { env });
-        const line = await pollUntil(
-          async () => {
-            if (tail.end !== undefined) return `{"ended": ${JSON.stringify(tail.stderr)}}`;
-            await visit(world.port, { host: HOST, target: "/followed" });
-            return tail.stdout.split("\n").find((text) => text.includes("/followed"));
-          },
-          { what: `${argv[0]} prints a line`, deadlineMs: 20_000 },
-        );
+        const line = await followed(world, tail);
         // cloudflared leaves the lowest level out.
         expect(JSON.parse(line)).toMatchObject({ event: "http", message: expect.stringContaining("GET") });
         tail.signal("SIGINT");
@@ -368,6 +364,52 @@ describe("following a log by command", () => {
       }
     },
     60_000,
+  );
+
+  test("of an edge whose name leads nowhere yet, at an address of its machine, by the authority it can find", async () => {
+    const tls = ["--https-listen", "127.0.0.1:0", "--tls-internal", "--https-redirect=false"];
+    await using world = await startWorld([...tls, "--management-hostname", "look.live.example"]);
+    await world.connect(culvertConnector("http2"), DEAD_ORIGIN);
+    using dir = makeTempDir();
+    const { edge } = world;
+    const { caPath, httpsPort } = edge.edge;
+    const { HTTP_PROXY: _http, HTTPS_PROXY: _https, ...env } = edge.env;
+    const informed = { ...env, HOME: dir.path };
+    mkdirSync(join(dir.path, ".cloudflared"));
+    const pem = formatCertPem({ ...edge.cert, apiCa: readFileSync(caPath, "utf8") });
+    writeFileSync(join(dir.path, ".cloudflared", "cert.pem"), pem);
+    const tail = [...culvertCommand(), "tail", "--event", "http", "--output", "json", "--management-hostname"];
+    for (const [argv, known] of [
+      [[...tail, `localhost:${httpsPort}`, "--ca-file", caPath, "web"], env],
+      [[...tail, `127.0.0.1:${httpsPort}`, "web"], informed],
+      [[...tail, `http://localhost:${world.port}`, "web"], env],
+    ] as const) {
+      await using following = startProcess(argv, { env: known });
+      expect(JSON.parse(await followed(world, following))).toMatchObject({ event: "http" });
+    }
+    const untrusted = await runProcess([...tail, `localhost:${httpsPort}`, "web"], { env });
+    expect([untrusted.code, untrusted.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^culvert: TLS handshake with [^\n]*: where this [^\n]* --ca-file ca\.pem\n$/),
+    ]);
+  }, 60_000);
+
+  test.each([502, 503, 504, 530])(
+    "says for status %d, which an edge without connectors gives, what it means",
+    async (status) => {
+      await using server = createServer((_request, response) => response.writeHead(status).end());
+      await new Promise<void>((resolve) => server.listen({ host: "127.0.0.1", port: 0 }, resolve));
+      const at = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const token = await forged(crypto.randomUUID());
+      const { code, stderr } = await runProcess([
+        ...culvertCommand(),
+        ...["tail", "--management-hostname", at, "--token", token],
+      ]);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringMatching(/No connector can be looked into at .*: is one running\?/),
+      ]);
+    },
   );
 
   test("says why it cannot", async () => {
@@ -380,6 +422,18 @@ describe("following a log by command", () => {
     expect([wrong.code, wrong.stderr]).toEqual([255, expect.stringMatching(/--level must be.*\n.*--sample must be/)]);
   }, 20_000);
 });
+
+/** Makes requests until one stands in what a command prints, and gives its line. */
+function followed(world: World, tail: OwnedProcess): Promise<string> {
+  return pollUntil(
+    async () => {
+      if (tail.end !== undefined) return `{"ended": ${JSON.stringify(tail.stderr)}}`;
+      await visit(world.port, { host: HOST, target: "/followed" });
+      return tail.stdout.split("\n").find((text) => text.includes("/followed"));
+    },
+    { what: `${tail.name} prints a line`, deadlineMs: 20_000 },
+  );
+}
 
 /** Gives how long the slowest request took, in ms. */
 async function visitInParallel(port: number, target: string, requests: number): Promise<number> {
