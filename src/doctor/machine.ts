@@ -184,13 +184,14 @@ export function checkConnectors(
       ),
     );
   }
-  if (connectors.length === 0) {
+  const [first] = connectors;
+  if (first === undefined) {
     return skipped(`none was found${haveService ? "" : ": neither at the known metrics ports nor as a service"}`);
   }
-  const [first] = connectors;
+  const { readyConnections: count } = first;
   return judged(
     findings,
-    `one at ${first === undefined ? "" : formatAddress(first.address)} with ${first?.readyConnections} connections`,
+    `one at ${formatAddress(first.address)} with ${count === 1 ? "1 connection" : `${count} connections`}`,
   );
 }
 

@@ -180,6 +180,14 @@ describe("connectors of this machine", () => {
     expect(codes(checkConnectors(list, "a", false))).toBe(found);
   });
 
+  test("their connections are counted in words", () => {
+    const said = (readyConnections: number) => checkConnectors([one(1, { readyConnections })], "a", false).summary;
+    expect([said(1), said(4)]).toEqual([
+      "one at 127.0.0.1:1 with 1 connection",
+      "one at 127.0.0.1:1 with 4 connections",
+    ]);
+  });
+
   test("of another version", () => {
     expect(codes(checkVersion([one(1)], "1.0.0"))).toBe("");
     expect(codes(checkVersion([one(1), one(2, { version: undefined })], "1.1.0"))).toBe("C-131 warn");
