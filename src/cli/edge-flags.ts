@@ -216,6 +216,15 @@ export const PUBLIC_FLAGS = [
     value: "HOST:PORT",
     help: "Serve /metrics, /ready and /healthcheck here; default: off",
   },
+  {
+    name: "metrics-auth",
+    env: ["CULVERT_METRICS_AUTH"],
+    type: "string",
+    secret: true,
+    notEmpty: "anywhere",
+    value: "USER:PASSWORD",
+    help: "What metrics ask for; /ready and /healthcheck stay open",
+  },
 ] as const satisfies readonly Flag[];
 
 const INSPECT_FLAGS = [

@@ -10,6 +10,7 @@ import {
   limitsFrom,
 } from "../edge/policy/limits.ts";
 import type { HttpsSideOptions, PublicSideOptions } from "../edge/public-side.ts";
+import { isMetricsAuth } from "../ops/page-password.ts";
 
 const DEFAULT_HTTPS_LISTEN = "0.0.0.0:8443";
 const UNITS: Readonly<Record<string, number>> = {
@@ -44,8 +45,16 @@ export function readPublicFlags(values: Values, problems: string[]): PublicFlags
       path === undefined
         ? undefined
         : { path, format: format === "combined" ? "combined" : "json", query: values.bool("access-log-query") },
-    metrics: values.string("metrics") === undefined ? undefined : address(values, "metrics", "", problems),
+    metrics: readMetrics(values, problems),
   };
+}
+
+function readMetrics(values: Values, problems: string[]): PublicFlags["metrics"] {
+  const auth = values.string("metrics-auth");
+  if (auth !== undefined && !isMetricsAuth(auth)) problems.push("--metrics-auth must be USER:PASSWORD");
+  if (values.string("metrics") !== undefined) return { ...address(values, "metrics", "", problems), auth };
+  if (auth !== undefined) problems.push("--metrics-auth needs --metrics, without which no metrics are served");
+  return undefined;
 }
 
 function readHttps(values: Values, problems: string[]): PublicFlags["https"] {

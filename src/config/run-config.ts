@@ -7,6 +7,7 @@ import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings, parseOriginSettings } fro
 import { type PrivateNetworkSettings, parsePrivateNetwork } from "../ingress/private-network.ts";
 import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
 import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
+import { isMetricsAuth } from "../ops/page-password.ts";
 import { parseCredentials } from "../wire/credentials.ts";
 import type { TokenEdge } from "../wire/edge-hints.ts";
 import { ipToBytes } from "../wire/ip-bytes.ts";
@@ -430,7 +431,7 @@ class Builder {
 
   #metricsAuth(): string | undefined {
     const auth = this.#values.string("metrics-auth");
-    if (auth === undefined || /^[^:]+:.+$/.test(auth)) return auth;
+    if (auth === undefined || isMetricsAuth(auth)) return auth;
     return this.#usage("metrics-auth must be USER:PASSWORD");
   }
 

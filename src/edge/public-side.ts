@@ -4,6 +4,7 @@ import type { TunnelId } from "../core/ids.ts";
 import type { Logger } from "../core/log.ts";
 import { formatAddress } from "../net/socket-errors.ts";
 import { type MetricFamily, renderMetrics } from "../ops/exposition.ts";
+import { withPassword } from "../ops/page-password.ts";
 import { type StatusServer, startStatusServer } from "../ops/status-server.ts";
 import { type AccessLineContext, type AccessLogFormat, accessLine } from "./access-line.ts";
 import { AccessLog } from "./access-log.ts";
@@ -50,7 +51,8 @@ export interface PublicSideOptions {
   readonly errorPages?: string | undefined;
   /** `path`: a file, or `-` for standard output. */
   readonly accessLog?: { readonly path: string; readonly format: AccessLogFormat; readonly query: boolean } | undefined;
-  readonly metrics?: Address | undefined;
+  /** `auth`: `user:password` that its pages ask for; probes stay open. @default nobody is asked */
+  readonly metrics?: (Address & { readonly auth?: string | undefined }) | undefined;
 }
 
 export interface PublicSide {
@@ -172,7 +174,7 @@ function openCertificates(
 }
 
 async function startMetrics(
-  address: Address | undefined,
+  address: PublicSideOptions["metrics"],
   listener: PublicListener,
   parts: {
     readonly registry: Registry;
@@ -191,28 +193,25 @@ async function startMetrics(
     certificateExpiryMs: () => parts.certificates?.soonestExpiryMs(),
   });
   parts.addMetrics?.(metrics);
-  return await startStatusServer(
-    async (path) => {
-      switch (path) {
-        case "/metrics":
-          return {
-            type: metrics.contentType,
-            body: (await metrics.metrics()) + renderMetrics(parts.moreMetrics?.() ?? [], "text"),
-          };
-        case "/ready": {
-          const status = parts.open() ? 200 : 503;
-          const body = JSON.stringify({ status, tunnelConnections: parts.registry.size });
-          return { status, type: "application/json", body };
-        }
-        case "/healthcheck":
-          return { type: "text/plain; charset=utf-8", body: "OK\n" };
-        default:
-          return undefined;
+  const pages = withPassword(async (path) => {
+    switch (path) {
+      case "/metrics":
+        return {
+          type: metrics.contentType,
+          body: (await metrics.metrics()) + renderMetrics(parts.moreMetrics?.() ?? [], "text"),
+        };
+      case "/ready": {
+        const status = parts.open() ? 200 : 503;
+        const body = JSON.stringify({ status, tunnelConnections: parts.registry.size });
+        return { status, type: "application/json", body };
       }
-    },
-    address.host,
-    address.port,
-  );
+      case "/healthcheck":
+        return { type: "text/plain; charset=utf-8", body: "OK\n" };
+      default:
+        return undefined;
+    }
+  }, address.auth);
+  return await startStatusServer(pages, address.host, address.port);
 }
 
 /** Who writes a tunnel's rules, remembered until something is written: a request must not cost a look into the store. */

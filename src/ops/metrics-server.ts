@@ -1,4 +1,3 @@
-import { createHash, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import type { Clock } from "../core/clock.ts";
@@ -6,6 +5,7 @@ import { systemCode, TunnelError } from "../core/errors.ts";
 import { isLocalName } from "../net/local-names.ts";
 import { loopbackHost } from "../net/loopback.ts";
 import { chooseFormat, type ExpositionFormat } from "./exposition.ts";
+import { withPassword } from "./page-password.ts";
 import { cpuProfile, heapSnapshot, profileSeconds } from "./profiles.ts";
 import {
   type StatusPage,
@@ -63,12 +63,10 @@ export interface MetricsServerOptions {
 export async function startMetricsServer(source: MetricsSource, options: MetricsServerOptions): Promise<StatusServer> {
   const { address } = options;
   const ownNames = ["localhost", hostname(), ...(address !== undefined && "host" in address ? [address.host] : [])];
+  const asked = withPassword((path, request) => page(source, path, request), options.auth);
   const pages: StatusPages = (path, request) => {
     if (INSIDE.test(path) && isForeignPage(request, ownNames)) return FOREIGN_PAGE;
-    if (options.auth !== undefined && !OPEN_PAGES.has(path) && !isAllowed(request.authorization, options.auth)) {
-      return { ...UNAUTHORIZED };
-    }
-    return page(source, path, request);
+    return asked(path, request);
   };
   if (address !== undefined && "path" in address) return await startStatusSocket(pages, address.path);
   if (address !== undefined) return await startStatusServer(pages, address.host, address.port);
@@ -86,14 +84,6 @@ export async function startMetricsServer(source: MetricsSource, options: Metrics
 
 const TEXT = "text/plain; charset=utf-8";
 const JSON_TYPE = "application/json";
-const OPEN_PAGES: ReadonlySet<string> = new Set(["/ready", "/healthcheck"]);
-const UNAUTHORIZED: StatusPage = {
-  status: 401,
-  type: TEXT,
-  body: "These pages ask for the user and password of --metrics-auth\n",
-  fields: { "WWW-Authenticate": 'Basic realm="metrics", charset="UTF-8"' },
-};
-
 /** Pages that tell what is inside this process and its configuration. */
 const INSIDE = /^\/(?:config$|diag\/|debug\/)/;
 const FOREIGN_PAGE: StatusPage = { status: 403, type: TEXT, body: "This page is not for other sites\n" };
@@ -108,13 +98,6 @@ function isForeignPage({ fetchSite, from, host }: StatusRequest, ownNames: reado
   const name = host.replace(/:\d*$/, "").toLowerCase();
   const literal = name.replace(/^\[(.*)\]$/, "$1");
   return isIP(literal) === 0 && !isLocalName(name) && !ownNames.some((own) => own.toLowerCase() === name);
-}
-
-/** Takes the same time whatever is given. */
-function isAllowed(authorization: string | undefined, auth: string): boolean {
-  const given = /^basic\s+(\S+)$/i.exec(authorization ?? "")?.[1] ?? "";
-  const digest = (text: string | Buffer): Buffer => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(Buffer.from(given, "base64")), digest(auth));
 }
 
 async function page(source: MetricsSource, path: string, request: StatusRequest): Promise<StatusPage | undefined> {

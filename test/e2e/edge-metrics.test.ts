@@ -89,3 +89,18 @@ describe.skipIf(NO_PROMETHEUS !== undefined)(TITLE, () => {
     );
   }, 90_000);
 });
+
+test("asks for a password where it is told to; probes pass without", async () => {
+  await using lab = await startLab(CULVERT, { edgeFlags: [...EDGE_FLAGS, "--metrics-auth", "prom:open sesame"] });
+  const statuses = async (given?: string) =>
+    await Promise.all(
+      ["/metrics", "/ready", "/healthcheck"].map(async (target) => {
+        const basic = `Basic ${Buffer.from(given ?? "").toString("base64")}`;
+        const fields = given === undefined ? [] : ([["Authorization", basic]] as const);
+        return (await visit(lab.edge.metricsPort, { host: "127.0.0.1", target, fields })).status;
+      }),
+    );
+  expect(await statuses()).toEqual([401, 200, 200]);
+  expect(await statuses("prom:wrong")).toEqual([401, 200, 200]);
+  expect(await statuses("prom:open sesame")).toEqual([200, 200, 200]);
+}, 30_000);

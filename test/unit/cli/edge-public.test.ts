@@ -72,3 +72,25 @@ test("HTTPS is on once there is something to show, where it is told or on a port
   expect(read({ "tls-internal": ["true"], "https-listen": ["nonsense"] }).problems).toHaveLength(1);
   expect(read({ "access-log": ["-"], "access-log-format": ["xml"] }).problems).toHaveLength(1);
 });
+
+test("a password of metrics has the shape of one, and metrics to protect", () => {
+  expect(read({ metrics: ["127.0.0.1:9090"], "metrics-auth": ["me:secret"] })).toMatchObject({
+    flags: { metrics: { host: "127.0.0.1", port: 9090, auth: "me:secret" } },
+    problems: [],
+  });
+  expect(read({ metrics: ["127.0.0.1:9090"] }).flags.metrics).toEqual({
+    host: "127.0.0.1",
+    port: 9090,
+    auth: undefined,
+  });
+  expect(read({ metrics: [":9090"], "metrics-auth": ["secret"] }).problems).toEqual([
+    "--metrics-auth must be USER:PASSWORD",
+  ]);
+  expect(read({ "metrics-auth": ["me:secret"] }).problems).toEqual([
+    "--metrics-auth needs --metrics, without which no metrics are served",
+  ]);
+  const values = new Values(PUBLIC_FLAGS, { args: new Map(), env: { CULVERT_METRICS_AUTH: "" } });
+  expect(values.issues.map((issue) => issue.message)).toEqual([
+    "$CULVERT_METRICS_AUTH must not be empty: leave it out, or give it a value",
+  ]);
+});
