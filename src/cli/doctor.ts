@@ -5,18 +5,17 @@ import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
 import { describe, TunnelError } from "../core/errors.ts";
-import { parseTunnelId } from "../core/ids.ts";
 import { BUILD_DATE, VERSION } from "../core/version.ts";
 import { type DoctorEdge, type DoctorOptions, runDoctor } from "../doctor/doctor.ts";
 import { type Finding, finding } from "../doctor/finding.ts";
 import { checkLines, reportJson, verdictLines } from "../doctor/report.ts";
 import { formatAddress } from "../net/socket-errors.ts";
 import { http2 } from "../transport/http2/connector.ts";
-import { formatToken } from "../wire/token.ts";
 import { type Context, EXIT } from "./command.ts";
 import { DOCTOR_FLAGS } from "./doctor-flags.ts";
 import { wayToEdge } from "./edge-way.ts";
 import { findTunnel, openManagement } from "./management.ts";
+import { withStandIn } from "./stand-in.ts";
 import { IDENTITY_FLAGS, nameWithoutId } from "./tunnel-name.ts";
 
 /** How long the API may take to say which tunnel a name is of, in ms; the checks come behind it. */
@@ -144,22 +143,6 @@ function edgeOf(config: RunConfig): DoctorEdge {
     quic: transports.find(({ name }) => name === "quic"),
     http2: transports.find(({ name }) => name === "http2"),
   };
-}
-
-/** The same arguments, with a token that can be read instead of whatever says who the tunnel is. */
-function withStandIn(args: Context["args"]): Context["args"] {
-  const tunnelId = parseTunnelId("00000000-0000-4000-8000-000000000000");
-  if (tunnelId === undefined) throw new Error("The stand-in has no valid id");
-  const token = formatToken({
-    accountTag: "none",
-    tunnelSecret: new Uint8Array(32),
-    tunnelId,
-    endpoint: "",
-    edges: [],
-    ca: undefined,
-  });
-  const kept = [...args].filter(([name]) => !(IDENTITY_FLAGS as readonly string[]).includes(name));
-  return new Map([...kept, ["token", [token]]]);
 }
 
 function ofIdentity(context: Context, error: string): Finding {

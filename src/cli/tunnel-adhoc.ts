@@ -10,6 +10,7 @@ import {
 } from "../api-client/tunnels.ts";
 import { loadConfigFile } from "../config/file.ts";
 import { expandHome } from "../config/host.ts";
+import { buildRunConfig } from "../config/run-config.ts";
 import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { TunnelError } from "../core/errors.ts";
@@ -20,6 +21,7 @@ import { formatToken } from "../wire/token.ts";
 import type { Context } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { withApi } from "./management.ts";
+import { withStandIn } from "./stand-in.ts";
 import { run as runTunnel } from "./tunnel-run.ts";
 
 /** Who gives out quick tunnels, when nobody says (protocol: section 5). */
@@ -31,6 +33,14 @@ export async function run(context: Context): Promise<number> {
   const file = loadConfigFile(context.host, context.args.get("config")?.at(-1));
   const top = file.kind === "loaded" ? file.file : undefined;
   const values = new Values(ALL_RUN_FLAGS, { args: context.args, env: context.host.env, file: top });
+  const asked = values.string("name") ?? values.string("url");
+  if (asked !== undefined || values.bool("hello-world")) {
+    // Before there is a tunnel that could not be run.
+    const built = buildRunConfig(context.host, withStandIn(context.args), []);
+    if (built.kind === "failed") {
+      return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel" });
+    }
+  }
   if (values.string("name") !== undefined) return await named(context, values.string("name") ?? "", values);
   if (values.string("url") !== undefined || values.bool("hello-world")) return await quick(context, values);
   const problem =

@@ -91,6 +91,16 @@ describe("culvert tunnel --url", () => {
     { argv: ["tunnel"], says: /Say what to do: culvert tunnel run/, code: 255 },
     { argv: ["tunnel", "--hostname", "app.example.test"], says: /Classic tunnels/, code: 255 },
     { argv: ["tunnel", "nonsense"], says: /Unknown command "culvert tunnel nonsense"/, code: 255 },
+    ...[
+      ["--url", "3000"],
+      ["--hello-world", "--metrics-auth", ""],
+      ["--name", "web", "--url", "http://h:1", "--edge", "127.0.0.1:0"],
+    ].map((flags) => ({
+      argv: ["tunnel", "--quick-service", "http://127.0.0.1:9", ...flags],
+      // Before anybody is asked for a tunnel.
+      says: /^culvert: (--url "3000" names no host: did|--metrics-auth must not be empty:|Edge address "127.0.0.1:0")/,
+      code: 255,
+    })),
     {
       argv: ["tunnel", "--url", "http://h:1", "--quick-service", "http://127.0.0.1:9"],
       says: /Cannot reach the API at http:\/\/127\.0\.0\.1:9/,
