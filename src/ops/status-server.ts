@@ -2,10 +2,23 @@ import { chmodSync, lstatSync, unlinkSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect, type ListenOptions } from "node:net";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
+import { ConnectionLimit } from "../net/connection-limit.ts";
 import { listenError } from "../net/socket-errors.ts";
 
-/** Bound on one request, in ms. */
-const REQUEST_TIMEOUT_MS = 10_000;
+/** What a server of small pages puts up with. */
+export interface StatusBounds {
+  /** Connections at once; further ones are closed. Each takes a file descriptor from the tunnels. */
+  readonly total: number;
+  /** Of one address, or of one IPv6 /64; all of a unix socket's have one. */
+  readonly perAddress: number;
+  /** For the arrival of one request, in ms: else its connection is closed. */
+  readonly requestMs: number;
+}
+
+/** Scrapers and probes are few, and a stranger with one address leaves room for them. */
+const BOUNDS: StatusBounds = { total: 256, perAddress: 64, requestMs: 10_000 };
+/** Requests that are late are looked for this often for each allowed wait; a server's own 30 s would be no bound. */
+const CHECKS = 5;
 /** Owner and group may connect. */
 const SOCKET_MODE = 0o660;
 
@@ -45,16 +58,21 @@ export interface StatusPage {
 }
 
 /** Serves small pages for operators and machines over plain HTTP. Rejects with `listen.failed`. */
-export function startStatusServer(pages: StatusPages, host: string, port: number): Promise<StatusServer> {
-  return start(pages, { host, port }, (error) => listenError(host, port, error));
+export function startStatusServer(
+  pages: StatusPages,
+  host: string,
+  port: number,
+  bounds = BOUNDS,
+): Promise<StatusServer> {
+  return start(pages, { host, port }, bounds, (error) => listenError(host, port, error));
 }
 
 /** The same on a unix socket. One that a dead process left behind is replaced. Rejects with `listen.failed`. */
-export async function startStatusSocket(pages: StatusPages, path: string): Promise<StatusServer> {
+export async function startStatusSocket(pages: StatusPages, path: string, bounds = BOUNDS): Promise<StatusServer> {
   await removeStale(path);
   const failed = (error: unknown): TunnelError =>
     new TunnelError("listen.failed", `Cannot listen on ${path}: ${describe(error)}`, { cause: error });
-  const server = await start(pages, { path }, failed);
+  const server = await start(pages, { path }, bounds, failed);
   try {
     chmodSync(path, SOCKET_MODE);
   } catch (error) {
@@ -67,16 +85,24 @@ export async function startStatusSocket(pages: StatusPages, path: string): Promi
 function start(
   pages: StatusPages,
   where: ListenOptions,
+  { requestMs, ...limits }: StatusBounds,
   failure: (error: unknown) => TunnelError,
 ): Promise<StatusServer> {
-  const server = createServer((request, response) => {
+  // Set on the server later, they would do nothing.
+  const timeouts = {
+    headersTimeout: requestMs,
+    requestTimeout: requestMs,
+    connectionsCheckingInterval: requestMs / CHECKS,
+  };
+  const server = createServer(timeouts, (request, response) => {
     answer(pages, request, response, where.path !== undefined).catch((error: unknown) => {
       response.statusCode = 500;
       response.end(`${describe(error)}\n`);
     });
   });
-  server.requestTimeout = REQUEST_TIMEOUT_MS;
-  server.headersTimeout = REQUEST_TIMEOUT_MS;
+  // `maxConnections` of the server does nothing in Bun.
+  const connections = new ConnectionLimit(limits);
+  server.on("connection", (socket) => void connections.admit(socket));
   return new Promise((resolve, reject) => {
     server.once("error", (error) => reject(failure(error)));
     server.listen(where, () => {

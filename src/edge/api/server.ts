@@ -4,10 +4,10 @@ import { getRequestListener } from "@hono/node-server";
 import type { Hono } from "hono";
 import { describe } from "../../core/errors.ts";
 import type { Logger } from "../../core/log.ts";
+import { ConnectionLimit } from "../../net/connection-limit.ts";
 import { listenError } from "../../net/socket-errors.ts";
 import type { CertifiedKey } from "../certificates.ts";
 import type { ApiEnvironment } from "./app.ts";
-import { ConnectionLimit } from "./connection-limit.ts";
 
 const MAX_CONNECTIONS = 1_000;
 const MAX_CONNECTIONS_PER_ADDRESS = 200;

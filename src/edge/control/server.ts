@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { describe } from "../../core/errors.ts";
 import { parseTunnelId } from "../../core/ids.ts";
 import type { Logger } from "../../core/log.ts";
+import { ConnectionLimit } from "../../net/connection-limit.ts";
 import { loopbackHost } from "../../net/loopback.ts";
 import { listenError } from "../../net/socket-errors.ts";
 import type { Registry } from "../registry.ts";
@@ -56,7 +57,9 @@ export async function startControlServer(options: ControlServerOptions, deps: { 
       send(response, { status: 500 });
     }
   });
-  server.maxConnections = MAX_CONNECTIONS;
+  // `maxConnections` of the server does nothing in Bun.
+  const connections = new ConnectionLimit({ total: MAX_CONNECTIONS, perAddress: MAX_CONNECTIONS });
+  server.on("connection", (socket) => void connections.admit(socket));
   const host = await loopbackHost();
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(listenError(host, 0, error)));

@@ -191,6 +191,27 @@ test("a request that does not get on is given up", async () => {
   expect(performance.now() - startedMs).toBeLessThan(5_000);
 });
 
+test("connections beyond a few are closed at once, while those go on", async () => {
+  await using world = await startControl();
+  const outcomes: string[] = [];
+  const dial = (text: string): void => {
+    const socket = connect(world.server.port, "127.0.0.1");
+    const at = outcomes.push("open") - 1;
+    socket.on("error", () => {});
+    socket.on("data", (chunk: Buffer) => {
+      outcomes[at] = chunk.toString("latin1").slice(0, 12);
+    });
+    socket.on("close", () => {
+      if (outcomes[at] === "open") outcomes[at] = "closed";
+    });
+    socket.write(text);
+  };
+  for (let i = 0; i < 16; i += 1) dial("GET /v1/tunnels HTTP/1.1\r\nHost:");
+  dial("GET /v1/tunnels HTTP/1.1\r\nHost: x\r\n\r\n");
+  await pollUntil(() => outcomes.at(-1) !== "open", { what: "the end of one too many" });
+  expect(outcomes).toEqual([...Array.from({ length: 16 }, () => "open"), "closed"]);
+});
+
 test("no edge: nobody has run, it has stopped, or it was killed", async () => {
   using empty = makeTempDir();
   expect(await createEdgeControl(empty.path, { clock: systemClock }).served()).toBeUndefined();

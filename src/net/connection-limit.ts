@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { ipGroup } from "../../wire/ip-bytes.ts";
+import { ipGroup } from "../wire/ip-bytes.ts";
 
 /** Bounds connections, in all and of one address. */
 export class ConnectionLimit {
