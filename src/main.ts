@@ -131,7 +131,7 @@ async function main(argv: readonly string[]): Promise<number> {
         write: output.write,
         outputLost: outputLost.signal,
         note,
-        noteLosses: standardError,
+        console: standardError,
         stop: stopOnSignals(stopped),
         onHangup,
         ...(succession === undefined ? {} : { succession }),

@@ -1,6 +1,7 @@
 import type { Flag } from "../config/flags.ts";
 import type { Host } from "../config/host.ts";
 import type { ConsoleLosses } from "../core/console-output.ts";
+import type { LineSink } from "../core/log-batch.ts";
 
 /** Exit codes (surface: section 18). */
 export const EXIT = { ok: 0, failed: 1, usage: 255 } as const;
@@ -22,8 +23,8 @@ export interface Context {
   readonly outputLost?: AbortSignal;
   /** Writes one line on standard error: what a person reads. */
   readonly note: (text: string) => void;
-  /** What `note` lost because nobody read it. @default it loses nothing */
-  readonly noteLosses?: ConsoleLosses;
+  /** What is behind `note`: takes many lines at once, and knows what it lost. */
+  readonly console: LineSink & ConsoleLosses;
   /** Aborts at the first SIGINT or SIGTERM: end in good order. The second ends the process. */
   readonly stop: AbortSignal;
   /** Tells of each SIGHUP until the function it gives is called; where nobody listens, the signal ends the process. */

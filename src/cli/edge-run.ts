@@ -232,7 +232,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
           managementKey: formatPublicKey(managementKey(state.sealingKey)),
         }),
     },
-    { clock: systemClock, log, lostLogLines: () => ({ console: context.noteLosses?.lines ?? 0 }) },
+    { clock: systemClock, log, lostLogLines: () => ({ console: context.console.lines }) },
   );
   saveAdvertised(state, advertised(options, edge.tunnelAddress));
   if (edge.inspector !== undefined) stack.defer(tellInspector(edge.inspector, state.dir, log));

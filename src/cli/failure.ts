@@ -41,6 +41,6 @@ export function loggerFor(values: Values, context: Context): Logger | { readonly
   if (level === undefined) return { error: `loglevel must be one of ${LOG_LEVELS.join(", ")}` };
   if (output !== "default" && output !== "json") return { error: "output must be default or json" };
   const log = createLogger({ level, format: output, wallMs: systemClock.wallMs, write: context.note });
-  context.noteLosses?.onRegained((lines) => log.warn(LOST_CONSOLE_LINES, { lines }));
+  context.console.onRegained((lines) => log.warn(LOST_CONSOLE_LINES, { lines }));
   return log;
 }

@@ -2,9 +2,8 @@ import type { RunConfig } from "../config/run-config.ts";
 import { LiveLog } from "../connector/management/live-log.ts";
 import { type Clock, systemRandom } from "../core/clock.ts";
 import { type ConsoleLosses, LOST_CONSOLE_LINES } from "../core/console-output.ts";
-import type { LineBlock } from "../core/line-block.ts";
 import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
-import { batchLines } from "../core/log-batch.ts";
+import { batchLines, type LineSink } from "../core/log-batch.ts";
 import { LogFile } from "../core/log-file.ts";
 import { foldingLogger } from "../core/log-fold.ts";
 import type { LostLines } from "../core/log-losses.ts";
@@ -38,13 +37,11 @@ export async function openRunLogs(
     /** More that nobody may read. */
     readonly secrets: readonly string[];
     readonly clock: Clock;
-    readonly write: (text: string) => void;
-    /** What `write` loses. @default nothing */
-    readonly losses?: ConsoleLosses | undefined;
+    readonly console: LineSink & ConsoleLosses;
   },
 ): Promise<RunLogs> {
   const { clock } = deps;
-  const console = batchLines(deps.write);
+  const console = batchLines(deps.console, (block, ended: EndedRequest) => putAccess(block, clock.wallMs(), ended));
   const live = new LiveLog({ random: systemRandom });
   let level = config.logLevel;
   const format = { format: config.logFormat, wallMs: clock.wallMs, write: console.write };
@@ -68,14 +65,13 @@ export async function openRunLogs(
     main.flush();
     transport.flush();
   };
-  deps.losses?.onRegained((lines) => main.base.warn(LOST_CONSOLE_LINES, { lines }));
-  const put = (block: LineBlock, ended: EndedRequest): boolean => putAccess(block, clock.wallMs(), ended);
+  deps.console.onRegained((lines) => main.base.warn(LOST_CONSOLE_LINES, { lines }));
   const consoleOnly = config.logFormat === "default" && file === undefined;
   /** Nothing is folded, and no secret has to be taken out. */
   const writeRequest = (ended: EndedRequest): void => {
     if (!main.base.enabled("info")) return;
-    if (consoleOnly && !live.wants("info") && console.add(put, ended)) return;
-    main.base.info(ACCESS_MESSAGE, accessFields(ended));
+    if (consoleOnly && !live.wants("info")) console.add(ended);
+    else main.base.info(ACCESS_MESSAGE, accessFields(ended));
   };
   return {
     log: main.log,
@@ -85,7 +81,7 @@ export async function openRunLogs(
     setLevel: (next) => {
       level = next;
     },
-    lostLines: () => ({ console: deps.losses?.lines ?? 0, file: file?.dropped }),
+    lostLines: () => ({ console: deps.console.lines, file: file?.dropped }),
     flush,
     close: async () => {
       flush();

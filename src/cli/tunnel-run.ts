@@ -39,7 +39,7 @@ export async function run(context: Context, quickHostname?: string): Promise<num
     const secrets = context.args.get("token") ?? [];
     logs = await openRunLogs(config, {
       ...{ env: context.host.env, secrets, clock: systemClock },
-      ...{ write: context.note, losses: context.noteLosses },
+      console: context.console,
     });
   } catch (error) {
     const { logLevel: level, logFormat: format } = config;

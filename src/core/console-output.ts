@@ -1,9 +1,11 @@
-/** Text that may wait for whoever reads, in chars; what comes on top is dropped and counted. */
+import type { LineSink } from "./log-batch.ts";
+
+/** Text that may wait for whoever reads, in chars, or bytes; what comes on top is dropped and counted. */
 export const MAX_WAITING_CHARS = 4 * 1024 * 1024;
 
 /** A stream that says when a text has left it, such as `process.stderr`. */
 export interface ConsoleStream {
-  write(text: string, done: (error?: Error | null) => void): unknown;
+  write(lines: string | Uint8Array, done: (error?: Error | null) => void): unknown;
 }
 
 /** What the console lost. */
@@ -19,7 +21,7 @@ export interface ConsoleLosses {
  * the reader, who gets all of what follows once half of that is read. Ours to count: not every runtime fills in
  * `writableLength`.
  */
-export class ConsoleOutput implements ConsoleLosses {
+export class ConsoleOutput implements LineSink, ConsoleLosses {
   readonly #stream: ConsoleStream;
   #waiting = 0;
   #lines = 0;
@@ -40,25 +42,27 @@ export class ConsoleOutput implements ConsoleLosses {
   }
 
   /** `text`: one line or more, without the end of the last one. */
-  readonly write = (text: string): void => {
-    if (this.#full || this.#waiting + text.length > MAX_WAITING_CHARS) {
+  readonly write = (text: string): void => this.#send(`${text}\n`);
+
+  /** `lines`: whole ones, in UTF-8. */
+  readonly writeBlock = (lines: Uint8Array): void => this.#send(lines);
+
+  #send(lines: string | Uint8Array): void {
+    const { length } = lines;
+    if (this.#full || this.#waiting + length > MAX_WAITING_CHARS) {
       this.#full = true;
-      this.#lose(text);
+      const lost = linesOf(lines);
+      this.#lines += lost;
+      this.#unsaid += lost;
       return;
     }
-    this.#waiting += text.length;
-    this.#stream.write(`${text}\n`, (error) => {
-      this.#waiting -= text.length;
+    this.#waiting += length;
+    this.#stream.write(lines, (error) => {
+      this.#waiting -= length;
       // A reader that has gone: there is nobody to tell.
-      if (error) this.#lines += linesOf(text);
+      if (error) this.#lines += linesOf(lines);
       else this.#onRead();
     });
-  };
-
-  #lose(text: string): void {
-    const lines = linesOf(text);
-    this.#lines += lines;
-    this.#unsaid += lines;
   }
 
   #onRead(): void {
@@ -73,8 +77,9 @@ export class ConsoleOutput implements ConsoleLosses {
 /** What the log says of them. */
 export const LOST_CONSOLE_LINES = "Lines for the console were lost, since nobody read them";
 
-function linesOf(text: string): number {
-  let lines = 1;
-  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) lines += 1;
-  return lines;
+function linesOf(text: string | Uint8Array): number {
+  const lines = typeof text === "string" ? text : Buffer.from(text).toString("latin1");
+  let count = 0;
+  for (let at = lines.indexOf("\n"); at >= 0; at = lines.indexOf("\n", at + 1)) count += 1;
+  return count;
 }

@@ -1,22 +1,20 @@
 import { fieldText } from "./log.ts";
 
 const QUOTE = 0x22;
+const EQUALS = 0x3d;
 const BACKSLASH = 0x5c;
-/** `…`, in place of what is not shown: the one char beyond ASCII that most lines have. */
-const ELLIPSIS = 0x2026;
-const ELLIPSIS_BYTES = [0xe2, 0x80, 0xa6] as const;
 const NEWLINE = 0x0a;
 const ZERO = 0x30;
 
+/** Stands for itself in a value without quotes. */
 const PLAIN = 0;
-/** Stands for itself in quotes. */
-const NEEDS_QUOTES = 1;
-const OTHER = 2;
-/** Of ASCII. */
-const KINDS = Uint8Array.from({ length: 128 }, (_, code) => {
-  if (code < 0x20 || code === QUOTE || code === BACKSLASH || code === 0x7f) return OTHER;
-  return code === 0x20 || code === 0x3d ? NEEDS_QUOTES : PLAIN;
+const OTHER = 1;
+/** Of chars up to 0xff. */
+const KINDS = Uint8Array.from({ length: 256 }, (_, code) => {
+  return code > 0x20 && code < 0x7f && code !== QUOTE && code !== EQUALS && code !== BACKSLASH ? PLAIN : OTHER;
 });
+/** Fewer bytes are copied one by one in less time than a call takes. */
+const LONG = 24;
 /** Beyond it, 32 bits are not enough. */
 const MAX_INTEGER = 1e9;
 
@@ -52,28 +50,26 @@ export class LineBlock {
     const at = this.#length;
     const { length } = bytes;
     if (length > target.length - at) return false;
-    // Of a few bytes: less than a call of `set` costs.
-    for (let i = 0; i < length; i += 1) target[at + i] = bytes[i] as number;
+    if (length > LONG) target.set(bytes, at);
+    else for (let i = 0; i < length; i += 1) target[at + i] = bytes[i] as number;
     this.#length = at + length;
     return true;
   }
 
   /** A value as a line of the log shows it (`fieldText`). */
   value(text: string): boolean {
-    let kind = text === "" ? NEEDS_QUOTES : PLAIN;
-    for (let i = 0; i < text.length; i += 1) {
-      const code = text.charCodeAt(i);
-      if (code === ELLIPSIS) kind |= NEEDS_QUOTES;
-      else kind |= KINDS[code] ?? OTHER;
-    }
-    if (kind === PLAIN) return this.#asItIs(text);
-    if (kind !== NEEDS_QUOTES) return this.put(Buffer.from(fieldText(text)));
-    return this.#byte(QUOTE) && this.#asItIs(text) && this.#byte(QUOTE);
+    const { length } = text;
+    return (length > 0 && this.#plain(text, length)) || this.put(Buffer.from(fieldText(text)));
+  }
+
+  /** The first `end` chars of a text, and what stands for the others, in quotes. False also where one needs to be escaped. */
+  beginning(text: string, end: number, rest: Uint8Array): boolean {
+    return this.#byte(QUOTE) && this.#plain(text, end) && this.put(rest) && this.#byte(QUOTE);
   }
 
   /** A whole number, 0 or more, in decimal. */
   integer(value: number): boolean {
-    if (value >= MAX_INTEGER) return this.#asItIs(String(value));
+    if (value >= MAX_INTEGER) return this.put(Buffer.from(String(value)));
     const target = this.#bytes;
     let rest = value | 0;
     let digits = 1;
@@ -93,11 +89,11 @@ export class LineBlock {
     return true;
   }
 
-  /** Gives the whole, and begins anew. */
-  take(): string {
-    const text = this.#bytes.toString("utf8", 0, this.#length);
+  /** Gives a copy of the whole, and begins anew. */
+  take(): Uint8Array {
+    const taken = Buffer.from(this.#bytes.subarray(0, this.#length));
     this.#length = 0;
-    return text;
+    return taken;
   }
 
   #byte(byte: number): boolean {
@@ -106,19 +102,19 @@ export class LineBlock {
     return true;
   }
 
-  /** Of ASCII and `…`. */
-  #asItIs(text: string): boolean {
+  /** The first `end` chars; nothing where one of them needs quotes. */
+  #plain(text: string, end: number): boolean {
     const bytes = this.#bytes;
-    const { length } = text;
-    let at = this.#length;
-    for (let i = 0; i < length; i += 1) {
+    const begin = this.#length;
+    if (end > bytes.length - begin) return false;
+    let kind = PLAIN;
+    for (let i = 0; i < end; i += 1) {
       const code = text.charCodeAt(i);
-      if (code !== ELLIPSIS) bytes[at++] = code;
-      else for (const byte of ELLIPSIS_BYTES) bytes[at++] = byte;
+      kind |= code < KINDS.length ? (KINDS[code] as number) : OTHER;
+      bytes[begin + i] = code;
     }
-    // What is put behind the end of a block is nowhere.
-    if (at > bytes.length) return false;
-    this.#length = at;
+    if (kind !== PLAIN) return false;
+    this.#length = begin + end;
     return true;
   }
 }

@@ -3,39 +3,69 @@ import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
 /** While there are many lines, how long they wait for each other, in ms. */
 const WINDOW_MS = 100;
-/** Text that is written at once rather than kept, in chars. */
+/** Text that is written at once rather than kept, in chars, or bytes. */
 const MAX_CHARS = 64 * 1024;
+/** Items whose lines are made one after the other: what that needs of code and tables is then at hand. */
+const MAX_ITEMS = 64;
 
-export interface BatchedLines {
+export interface BatchedLines<Item> {
   write(line: string, level: LogLevel): void;
-  /**
-   * The way of many lines: `put` puts one of level info, about `item`, without an end. False = it could not, and nothing is
-   * written.
-   */
-  add<Item>(put: (block: LineBlock, item: Item) => boolean, item: Item): boolean;
+  /** The way of many lines, of level info: that of `item` is made and written a little later, but before all that follows. */
+  add(item: Item): void;
   flush(): void;
 }
 
+/** Where lines go. */
+export interface LineSink {
+  /** One line or more, without the end of the last one. */
+  write(text: string): void;
+  /** Whole lines, in UTF-8. */
+  writeBlock(lines: Uint8Array): void;
+}
+
 /**
- * Hands lines to `write`, joined: those of a turn of the event loop together. Of many lines, those that come after a quiet
- * tenth of a second are written as soon, and all of the tenth of a second that follows together, so that there are few system
- * calls, whatever the number of requests. A warning, and worse, does not wait, and takes what was before it along.
+ * Hands lines on together: those of a turn of the event loop. Of many lines, those that come after a quiet tenth of a second
+ * are written as soon, and all of the tenth of a second that follows together, so that there are few system calls, whatever
+ * the number of requests. A warning, and worse, does not wait, and takes what was before it along.
+ *
+ * `put` puts the line of an item without an end, false = it does not fit; every line fits into an empty block of 64 KiB.
  */
-export function batchLines(write: (text: string) => void): BatchedLines {
-  let waiting = "";
-  /** What comes behind. */
+export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: Item) => boolean): BatchedLines<Item> {
+  /** Three parts, in this order. */
+  let text = "";
   const block = new LineBlock(MAX_CHARS);
+  const items: Item[] = [];
   let atTurnEnd = false;
   let inWindow = false;
-  const append = (text: string): void => {
-    waiting = waiting === "" ? text : `${waiting}\n${text}`;
+
+  const append = (lines: string): void => {
+    text = text === "" ? lines : `${text}\n${lines}`;
+  };
+  const flushMade = (): void => {
+    if (text !== "") {
+      const lines = text;
+      text = "";
+      sink.write(lines);
+    }
+    if (block.length > 0) sink.writeBlock(block.take());
+  };
+  const makeLine = (item: Item): boolean => {
+    const begin = block.length;
+    if (put(block, item) && block.newline()) return true;
+    block.cut(begin);
+    return false;
+  };
+  const makeLines = (): void => {
+    for (const item of items) {
+      if (makeLine(item)) continue;
+      flushMade();
+      if (!makeLine(item)) throw new Error("A line of the log is longer than any may be");
+    }
+    items.length = 0;
   };
   const flush = (): void => {
-    if (block.length > 0) append(block.take());
-    if (waiting === "") return;
-    const text = waiting;
-    waiting = "";
-    write(text);
+    makeLines();
+    flushMade();
   };
   const flushAtTurnEnd = (): void => {
     if (atTurnEnd) return;
@@ -46,37 +76,26 @@ export function batchLines(write: (text: string) => void): BatchedLines {
     });
   };
   const endWindow = (): void => {
-    inWindow = block.length > 0;
+    inWindow = items.length > 0 || block.length > 0;
     if (inWindow) setTimeout(endWindow, WINDOW_MS);
     flush();
-  };
-  const addTo = <Item>(put: (block: LineBlock, item: Item) => boolean, item: Item): boolean => {
-    const begin = block.length;
-    if ((begin === 0 || block.newline()) && put(block, item)) return true;
-    block.cut(begin);
-    return false;
   };
   return {
     flush,
     write: (line, level) => {
-      if (block.length > 0) append(block.take());
+      makeLines();
+      if (block.length > 0) append(Buffer.from(block.take()).toString().slice(0, -1));
       append(line);
-      if (waiting.length > MAX_CHARS || LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf("warn")) flush();
+      if (text.length > MAX_CHARS || LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf("warn")) flush();
       else flushAtTurnEnd();
     },
-    add: (put, item) => {
-      if (!addTo(put, item)) {
-        // It may have been too full.
-        if (block.length === 0) return false;
-        flush();
-        if (!addTo(put, item)) return false;
-      }
-      if (!inWindow) {
-        inWindow = true;
-        flushAtTurnEnd();
-        setTimeout(endWindow, WINDOW_MS);
-      }
-      return true;
+    add: (item) => {
+      items.push(item);
+      if (items.length === MAX_ITEMS) makeLines();
+      if (inWindow) return;
+      inWindow = true;
+      flushAtTurnEnd();
+      setTimeout(endWindow, WINDOW_MS);
     },
   };
 }

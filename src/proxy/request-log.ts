@@ -11,7 +11,7 @@ const HTTP_EVENT = 1;
 const RAY = "cf-ray";
 const CLIENT = "cf-connecting-ip";
 
-/** Longest host or target in a line: visitors choose them. */
+/** Longest value in a line: visitors choose most of them. */
 const MAX_CHARS = 1_024;
 
 /** The line of a request at debug, with its header: values that let somebody in are not in it. */
@@ -49,15 +49,15 @@ export function accessFields(ended: EndedRequest): LogFields {
   return {
     bytesIn: ended.bytesToOrigin,
     bytesOut: ended.bytesToVisitor,
-    cfRay: headerValue(request.headers, RAY),
-    client: headerValue(request.headers, CLIENT),
+    cfRay: boundedValue(request.headers, RAY),
+    client: boundedValue(request.headers, CLIENT),
     event: HTTP_EVENT,
     firstByteMs: ended.answeredAfterMs === undefined ? undefined : Math.round(ended.answeredAfterMs),
     host: bounded(request.authority),
     ingressRule: ended.rule,
-    method: request.method,
+    method: bounded(request.method),
     ms: Math.round(ended.durationMs),
-    originService: ended.service === undefined ? undefined : scrub(ended.service),
+    originService: ended.service === undefined ? undefined : bounded(scrub(ended.service)),
     outcome: ended.outcome,
     path: bounded(shownPath(request.path)),
     status: ended.status,
@@ -66,12 +66,12 @@ export function accessFields(ended: EndedRequest): LogFields {
 
 /**
  * The same line as the console shows it, written as bytes: what every request pays for is worth saying twice. Parts that most
- * lines share are kept from one to the next. False where it does not fit.
+ * lines share are kept from one to the next. False where it does not fit; 64 KiB are enough for any.
  */
 export function putAccess(block: LineBlock, wallMs: number, ended: EndedRequest): boolean {
   const { request, answeredAfterMs, outcome, status } = ended;
-  const ray = headerValue(request.headers, RAY);
-  const client = headerValue(request.headers, CLIENT);
+  const ray = boundedValue(request.headers, RAY);
+  const client = boundedValue(request.headers, CLIENT);
   const around = shared(ended);
   return (
     block.put(headOf(wallMs)) &&
@@ -87,11 +87,25 @@ export function putAccess(block: LineBlock, wallMs: number, ended: EndedRequest)
     block.put(around.after) &&
     block.value(outcome) &&
     block.put(PATH) &&
-    block.value(bounded(shownPath(request.path))) &&
+    putPath(block, request.path) &&
     (status === undefined || (block.put(STATUS) && block.integer(status)))
   );
 }
 
+/** As `shownPath` shows it; most that have a query need nothing else. */
+function putPath(block: LineBlock, path: string): boolean {
+  const begin = block.length;
+  const query = path.indexOf("?");
+  if (query > 0 && query <= MAX_CHARS - CUT.length && !path.includes("#") && !mayNeedScrub(path)) {
+    if (block.beginning(path, query, CUT_BYTES)) return true;
+    block.cut(begin);
+  }
+  return block.value(bounded(shownPath(path)));
+}
+
+/** What is shown in place of a query. */
+const CUT = "?…";
+const CUT_BYTES = Buffer.from(CUT);
 const BYTES_OUT = Buffer.from(" bytesOut=");
 const CF_RAY = Buffer.from(" cfRay=");
 const CLIENT_IS = Buffer.from(" client=");
@@ -136,8 +150,8 @@ function shared({ request: { authority, method }, rule, service }: EndedRequest)
     return last;
   }
   const toRule = rule === undefined ? "" : ` ingressRule=${rule}`;
-  const toService = service === undefined ? "" : ` originService=${fieldText(scrub(service))}`;
-  const before = ` host=${fieldText(bounded(authority))}${toRule} method=${fieldText(method)} ms=`;
+  const toService = service === undefined ? "" : ` originService=${fieldText(bounded(scrub(service)))}`;
+  const before = ` host=${fieldText(bounded(authority))}${toRule} method=${fieldText(bounded(method))} ms=`;
   const after = `${toService} outcome=`;
   lastShared = { authority, method, rule, service, before: Buffer.from(before), after: Buffer.from(after) };
   return lastShared;
@@ -145,9 +159,19 @@ function shared({ request: { authority, method }, rule, service }: EndedRequest)
 
 function shownPath(path: string): string {
   const shown = shownTarget(path);
-  return shown.includes("eyJ") || shown.includes("@") ? scrub(shown) : shown;
+  return mayNeedScrub(shown) ? scrub(shown) : shown;
+}
+
+/** True for every text in which `scrub` could find something: a token, or what stands before a host. */
+function mayNeedScrub(text: string): boolean {
+  return text.includes("eyJ") || text.includes("@");
 }
 
 function bounded(text: string): string {
   return text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text;
+}
+
+function boundedValue(headers: RawHeaders, name: string): string | undefined {
+  const value = headerValue(headers, name);
+  return value === undefined ? undefined : bounded(value);
 }
