@@ -68,11 +68,11 @@ export function accessFields(ended: EndedRequest): LogFields {
  * The same line as the console shows it, written as bytes: what every request pays for is worth saying twice. Parts that most
  * lines share are kept from one to the next. False where it does not fit; 64 KiB are enough for any.
  */
-export function putAccess(block: LineBlock, wallMs: number, ended: EndedRequest): boolean {
+export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: number): boolean {
   const { request, answeredAfterMs, outcome, status } = ended;
   const ray = boundedValue(request.headers, RAY);
   const client = boundedValue(request.headers, CLIENT);
-  const around = shared(ended);
+  const { beforeMethod, afterMs } = partsOf(ended.rule, ended.service);
   return (
     block.put(headOf(wallMs)) &&
     block.integer(ended.bytesToOrigin) &&
@@ -82,9 +82,13 @@ export function putAccess(block: LineBlock, wallMs: number, ended: EndedRequest)
     (client === undefined || (block.put(CLIENT_IS) && block.value(client))) &&
     block.put(EVENT) &&
     (answeredAfterMs === undefined || (block.put(FIRST_BYTE) && block.integer(Math.round(answeredAfterMs)))) &&
-    block.put(around.before) &&
+    block.put(HOST) &&
+    block.value(bounded(request.authority)) &&
+    block.put(beforeMethod) &&
+    block.value(bounded(request.method)) &&
+    block.put(MS) &&
     block.integer(Math.round(ended.durationMs)) &&
-    block.put(around.after) &&
+    block.put(afterMs) &&
     block.value(outcome) &&
     block.put(PATH) &&
     putPath(block, request.path) &&
@@ -111,6 +115,8 @@ const CF_RAY = Buffer.from(" cfRay=");
 const CLIENT_IS = Buffer.from(" client=");
 const EVENT = Buffer.from(` event=${HTTP_EVENT}`);
 const FIRST_BYTE = Buffer.from(" firstByteMs=");
+const HOST = Buffer.from(" host=");
+const MS = Buffer.from(" ms=");
 const PATH = Buffer.from(" path=");
 const STATUS = Buffer.from(" status=");
 
@@ -125,36 +131,27 @@ function headOf(wallMs: number): Buffer {
 
 const scrub = createScrubber([]);
 
-/** What stands around the time that a request took. */
-interface Shared {
-  readonly authority: string;
-  readonly method: string;
+/** Parts of a line that a rule decides. */
+interface Parts {
   readonly rule: number | undefined;
   readonly service: string | undefined;
-  readonly before: Buffer;
-  readonly after: Buffer;
+  readonly beforeMethod: Buffer;
+  readonly afterMs: Buffer;
 }
 
-let lastShared: Shared | undefined;
+let lastParts: Parts | undefined;
 
-/** Most requests are for the host and the service of the one before. */
-function shared({ request: { authority, method }, rule, service }: EndedRequest): Shared {
-  const last = lastShared;
-  if (
-    last !== undefined &&
-    authority === last.authority &&
-    method === last.method &&
-    rule === last.rule &&
-    service === last.service
-  ) {
-    return last;
-  }
+/** Most requests are for the rule of the one before. */
+function partsOf(rule: number | undefined, service: string | undefined): Parts {
+  if (lastParts !== undefined && rule === lastParts.rule && service === lastParts.service) return lastParts;
   const toRule = rule === undefined ? "" : ` ingressRule=${rule}`;
   const toService = service === undefined ? "" : ` originService=${fieldText(bounded(scrub(service)))}`;
-  const before = ` host=${fieldText(bounded(authority))}${toRule} method=${fieldText(bounded(method))} ms=`;
-  const after = `${toService} outcome=`;
-  lastShared = { authority, method, rule, service, before: Buffer.from(before), after: Buffer.from(after) };
-  return lastShared;
+  lastParts = {
+    ...{ rule, service },
+    beforeMethod: Buffer.from(`${toRule} method=`),
+    afterMs: Buffer.from(`${toService} outcome=`),
+  };
+  return lastParts;
 }
 
 function shownPath(path: string): string {
