@@ -28,9 +28,14 @@ export interface LineSink {
  * are written as soon, and all of the tenth of a second that follows together, so that there are few system calls, whatever
  * the number of requests. A warning, and worse, does not wait, and takes what was before it along.
  *
- * `put` puts the line of an item without an end, false = it does not fit; every line fits into an empty block of 64 KiB.
+ * `put` puts the line of an item without an end, with the time at which the line is made, in ms since the Unix epoch; false
+ * = it does not fit. Every line fits into an empty block of 64 KiB.
  */
-export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: Item) => boolean): BatchedLines<Item> {
+export function batchLines<Item>(
+  sink: LineSink,
+  wallMs: () => number,
+  put: (block: LineBlock, item: Item, atMs: number) => boolean,
+): BatchedLines<Item> {
   /** Three parts, in this order. */
   let text = "";
   const block = new LineBlock(MAX_CHARS);
@@ -49,17 +54,19 @@ export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: I
     }
     if (block.length > 0) sink.writeBlock(block.take());
   };
-  const makeLine = (item: Item): boolean => {
+  const makeLine = (item: Item, atMs: number): boolean => {
     const begin = block.length;
-    if (put(block, item) && block.newline()) return true;
+    if (put(block, item, atMs) && block.newline()) return true;
     block.cut(begin);
     return false;
   };
   const makeLines = (): void => {
+    if (items.length === 0) return;
+    const atMs = wallMs();
     for (const item of items) {
-      if (makeLine(item)) continue;
+      if (makeLine(item, atMs)) continue;
       flushMade();
-      if (!makeLine(item)) throw new Error("A line of the log is longer than any may be");
+      if (!makeLine(item, atMs)) throw new Error("A line of the log is longer than any may be");
     }
     items.length = 0;
   };

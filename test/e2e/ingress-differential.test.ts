@@ -8,6 +8,7 @@ import type { Random } from "../../src/core/clock.ts";
 import { culvertCommand } from "../support/binary.ts";
 import { runProcess } from "../support/processes.ts";
 import { seededRandom } from "../support/seeded-random.ts";
+import { SILENT_CONSOLE } from "../support/silent-console.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 
 // cloudflared and ours are asked the same about the same config files: is it valid, and which rule takes a URL.
@@ -48,6 +49,7 @@ async function call(command: Run, config: string | Uint8Array, ...positionals: s
     },
     print: (line) => said.push(line),
     note: (line) => said.push(line),
+    console: SILENT_CONSOLE,
     stop: new AbortController().signal,
   });
   return { valid: code === 0, said: said.join("\n") };

@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Context } from "../../../src/cli/command.ts";
 import { status } from "../../../src/cli/edge-status.ts";
+import { SILENT_CONSOLE } from "../../support/silent-console.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 
 const NOBODY = 65_534;
@@ -24,6 +25,7 @@ test.skipIf(process.getuid?.() !== 0)(
       },
       print: () => {},
       note: (text) => void notes.push(text),
+      console: SILENT_CONSOLE,
       stop: new AbortController().signal,
     };
     process.seteuid?.(NOBODY);

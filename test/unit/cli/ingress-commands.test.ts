@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Run } from "../../../src/cli/command.ts";
 import { rule, validate } from "../../../src/cli/tunnel-ingress.ts";
+import { SILENT_CONSOLE } from "../../support/silent-console.ts";
 
 const RULES = `ingress:
   - hostname: app.example.com
@@ -35,6 +36,7 @@ async function call(
     },
     print: (line) => out.push(line),
     note: (line) => err.push(line),
+    console: SILENT_CONSOLE,
     stop: new AbortController().signal,
   });
   return { code, out, err };

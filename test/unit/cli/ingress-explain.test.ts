@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { Run } from "../../../src/cli/command.ts";
 import { run as explain } from "../../../src/cli/ingress-explain.ts";
 import { validate } from "../../../src/cli/tunnel-ingress.ts";
+import { SILENT_CONSOLE } from "../../support/silent-console.ts";
 
 const RULES = `tag: [site=ams]
 originRequest:
@@ -29,6 +30,7 @@ async function call(command: Run, config: string, positionals: readonly string[]
     host: { env: {}, homeDir: "/home/me", platform: "linux", exists: () => true, readFile: () => config },
     print: (line) => out.push(line),
     note: (line) => err.push(line),
+    console: SILENT_CONSOLE,
     stop: new AbortController().signal,
   });
   return { code, out, err };

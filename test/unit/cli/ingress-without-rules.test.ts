@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { rule, validate } from "../../../src/cli/tunnel-ingress.ts";
+import { SILENT_CONSOLE } from "../../support/silent-console.ts";
 import { memoryHost } from "../config/memory-host.ts";
 
 test.each([
@@ -13,6 +14,7 @@ test.each([
     host: memoryHost({ "/c.yml": text }),
     print: () => {},
     note: (line) => err.push(line),
+    console: SILENT_CONSOLE,
     stop: new AbortController().signal,
   });
   expect({ code, err }).toEqual({ code: 1, err: [`${says}There are no ingress rules in "/c.yml"`] });

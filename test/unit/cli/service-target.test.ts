@@ -4,6 +4,7 @@ import { findTarget } from "../../../src/cli/service-target.ts";
 import type { Flag } from "../../../src/config/flags.ts";
 import type { ServiceSpec } from "../../../src/service/layout.ts";
 import { renderOpenrc } from "../../../src/service/openrc.ts";
+import { SILENT_CONSOLE } from "../../support/silent-console.ts";
 import { memoryHost } from "../config/memory-host.ts";
 
 const SCRIPT = renderOpenrc({
@@ -18,6 +19,7 @@ async function userOf(flags: readonly Flag[], given: Readonly<Record<string, str
     host: memoryHost({ "/etc/init.d/culvert-web": SCRIPT }),
     print: () => {},
     note: () => {},
+    console: SILENT_CONSOLE,
     stop: new AbortController().signal,
   };
   const target = await findTarget(context, flags, "culvert service install");
@@ -56,6 +58,7 @@ test("where an edge has its state: an installation goes by what it is told, the 
       {
         args: new Map([["init", ["openrc"]], ["edge", ["true"]], ...given]),
         ...{ positionals: [], host: memoryHost(files), print: () => {}, note: () => {} },
+        console: SILENT_CONSOLE,
         stop: new AbortController().signal,
       },
       flags,

@@ -3,19 +3,24 @@ import { ConsoleOutput, MAX_WAITING_CHARS } from "../../../src/core/console-outp
 
 /** A reader that reads when it is told to. */
 function reader() {
-  const waiting: { readonly text: string; readonly done: (error?: Error | null) => void }[] = [];
-  const read: string[] = [];
+  const waiting: { readonly lines: string | Uint8Array; readonly done: (error?: Error | null) => void }[] = [];
+  const read: (string | Uint8Array)[] = [];
   const take = (count: number, error: Error | null = null): void => {
-    for (const { text, done } of waiting.splice(0, count)) {
-      if (error === null) read.push(text);
+    for (const { lines, done } of waiting.splice(0, count)) {
+      if (error === null) read.push(lines);
       done(error);
     }
   };
-  return { waiting, read, take, stream: { write: (text: string, done: () => void) => waiting.push({ text, done }) } };
+  return {
+    waiting,
+    read,
+    take,
+    stream: { write: (lines: string | Uint8Array, done: () => void) => waiting.push({ lines, done }) },
+  };
 }
 
-const TEXT = `${"x".repeat(64 * 1024 - 3)}\nyz`;
-const FITS = MAX_WAITING_CHARS / TEXT.length;
+const TEXT = `${"x".repeat(64 * 1024 - 4)}\nyz`;
+const FITS = MAX_WAITING_CHARS / (TEXT.length + 1);
 
 test("what nobody reads is kept up to a bound; then whole texts are lost and counted", () => {
   const { stream, waiting } = reader();
@@ -51,4 +56,14 @@ test("where nobody asked to be told, a line says it; a reader that has gone is o
   output.write("a\nb\nc");
   take(1, new Error("EPIPE"));
   expect({ lost: output.lines, waiting: waiting.length }).toEqual({ lost: 5, waiting: 0 });
+});
+
+test("whole lines as bytes are bounded and counted as texts are", () => {
+  const { stream, waiting } = reader();
+  const output = new ConsoleOutput(stream);
+  const block = Buffer.from(`${TEXT}\n`);
+  for (let i = 0; i < FITS + 3; i += 1) output.writeBlock(block);
+  expect({ kept: waiting.length, lost: output.lines, same: waiting[0]?.lines === block }).toEqual({
+    ...{ kept: FITS, lost: 6, same: true },
+  });
 });

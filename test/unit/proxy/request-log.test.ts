@@ -26,7 +26,7 @@ function slow(ended: EndedRequest): string {
 /** Undefined where it does not fit. */
 function quick(ended: EndedRequest): string | undefined {
   const block = new LineBlock(8_192);
-  return putAccess(block, 0, ended) ? block.take().slice(HEAD_CHARS) : undefined;
+  return putAccess(block, ended, 0) ? Buffer.from(block.take()).toString().slice(HEAD_CHARS) : undefined;
 }
 
 test("the line of a request", () => {
@@ -77,14 +77,35 @@ test.each(cases)("both ways of writing it agree: %s", (_name, ended) => {
 
 test("lines of odd requests wait for each other as all do", () => {
   const written: string[] = [];
-  const batch = batchLines((text) => void written.push(text));
+  const sink = {
+    write: (text: string) => void written.push(`${text}\n`),
+    writeBlock: (lines: Uint8Array) => void written.push(Buffer.from(lines).toString()),
+  };
+  const batch = batchLines(sink, () => 0, putAccess);
   const odd = ["/a?b=c", "/a b", '/"a"', "/\u009b", "/caf\u00e9", "/a=b#c"];
   const lines = Array.from({ length: 60 }, (_, i) => ({
     ...ENDED,
     request: { ...REQUEST, path: odd[i % odd.length] ?? "", authority: i % 2 === 0 ? "app.example" : "a b" },
   }));
-  for (const ended of lines) expect(batch.add((block: LineBlock, one) => putAccess(block, 0, one), ended)).toBe(true);
+  for (const ended of lines) batch.add(ended);
   expect(written).toEqual([]);
   batch.flush();
-  expect(written.flatMap((text) => text.split("\n")).map((line) => line.slice(HEAD_CHARS))).toEqual(lines.map(slow));
+  expect(written.length).toBe(1);
+  const shown = written.join("").trimEnd().split("\n");
+  expect(shown.map((line) => line.slice(HEAD_CHARS))).toEqual(lines.map(slow));
+});
+
+test("the longest line there can be fits into a block of 64 KiB", () => {
+  const long = "\u009b".repeat(100_000);
+  const request = {
+    ...REQUEST,
+    method: long,
+    authority: long,
+    path: `/${long}`,
+    headers: ["cf-ray", long, "cf-connecting-ip", long],
+  };
+  const ended = { ...ENDED, request, service: long, bytesToOrigin: Number.MAX_SAFE_INTEGER, durationMs: 1e15 };
+  const block = new LineBlock(64 * 1024);
+  expect(putAccess(block, ended, 0)).toBe(true);
+  expect(Buffer.from(block.take()).toString().slice(HEAD_CHARS)).toBe(slow(ended));
 });
