@@ -39,7 +39,7 @@ export function batchLines<Item>(
   /** Three parts, in this order. */
   let text = "";
   const block = new LineBlock(MAX_CHARS);
-  const items: Item[] = [];
+  let items: Item[] = [];
   let atTurnEnd = false;
   let inWindow = false;
 
@@ -62,13 +62,14 @@ export function batchLines<Item>(
   };
   const makeLines = (): void => {
     if (items.length === 0) return;
+    const group = items;
+    items = [];
     const atMs = wallMs();
-    for (const item of items) {
+    for (const item of group) {
       if (makeLine(item, atMs)) continue;
       flushMade();
       if (!makeLine(item, atMs)) throw new Error("A line of the log is longer than any may be");
     }
-    items.length = 0;
   };
   const flush = (): void => {
     makeLines();
