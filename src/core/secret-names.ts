@@ -33,13 +33,14 @@ const SECRET = new RegExp(
   ].join("|"),
 );
 /**
- * Secrets in queries, forms and JSON (RFC 6749 section 4.1.2), too ordinary elsewhere: whole names, without what is no
+ * Secrets in queries, forms and, most of them, JSON (RFC 6749 section 4.1.2), too ordinary elsewhere: whole names, without what is no
  * letter or digit. Of cards as forms for them name it (HTML, autofill field names), too.
  */
 const FIELDS: ReadonlySet<string> = new Set([
   ...["key", "code", "pass", "pin", "ssn", "cardnumber", "creditcardnumber", "ccnumber"],
   ...["cvv", "cvv2", "cvc", "cvc2", "cardcvv", "cardcvc", "cccsc"],
 ]);
+const ORDINARY_MEMBERS: ReadonlySet<string> = new Set(["key", "code"]);
 const PUNCTUATION = /[^a-z0-9]/g;
 
 /** Verdicts on names that come again and again, as those of header fields do; without them lines would cost twice as much. */
@@ -55,11 +56,14 @@ export const isSecretName = remembering((name) => {
   return SECRET.test(name.replace(CAMEL_CASE, "$1-$2").toLowerCase());
 });
 
-/** The same for a parameter of a query, a field of a form or a member of JSON, its name encoded or not. */
+/** The same for a parameter of a query or a field of a form, its name encoded or not. */
 export const isSecretField = remembering((name) => {
   const plain = decodeParameter(name);
-  return isSecretName(plain) || FIELDS.has(plain.toLowerCase().replace(PUNCTUATION, ""));
+  return isSecretName(plain) || FIELDS.has(bare(plain));
 });
+
+/** The same for a member of JSON: `key` and `code` are what most errors and lists of JSON have. */
+export const isSecretMember = remembering((name) => isSecretField(name) && !ORDINARY_MEMBERS.has(bare(name)));
 
 function remembering(judge: (name: string) => boolean): (name: string) => boolean {
   const known = new Map<string, boolean>();
@@ -85,4 +89,8 @@ export function decodeParameter(text: string): string {
   } catch {
     return spaced.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
   }
+}
+
+function bare(name: string): string {
+  return name.toLowerCase().replace(PUNCTUATION, "");
 }

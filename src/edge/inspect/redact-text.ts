@@ -1,4 +1,4 @@
-import { HIDDEN, isSecretField, isSecretName } from "../../core/secret-names.ts";
+import { HIDDEN, isSecretMember, isSecretName } from "../../core/secret-names.ts";
 
 /*
  * Every pattern here either begins where a word begins, or ends before another match can begin: on text from a stranger
@@ -25,7 +25,7 @@ export function redactText(text: string): string {
   // Most of what a body has in it are short words.
   if (!/[:=>]/.test(text)) return text;
   const members = hideEach(text, MEMBER, (found) => ({
-    secret: isSecretField(found[2] ?? ""),
+    secret: isSecretMember(found[2] ?? ""),
     end: (from) => valueEnd(text, from, found[1]?.length ?? 0),
     shown: `${found[1]}"${HIDDEN}${found[1]}"`,
   }));

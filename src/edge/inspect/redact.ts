@@ -1,4 +1,4 @@
-import { decodeParameter, HIDDEN, isSecretField, isSecretName } from "../../core/secret-names.ts";
+import { decodeParameter, HIDDEN, isSecretField, isSecretMember, isSecretName } from "../../core/secret-names.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { hideTokens } from "./hide-tokens.ts";
 import { redactParts } from "./redact-parts.ts";
@@ -149,7 +149,7 @@ function redactJson(text: string, depth: number): string | undefined {
   try {
     const value: unknown = JSON.parse(text, (name, inner: unknown) => {
       if (inner === null || typeof inner === "boolean") return inner;
-      if (isSecretField(name)) {
+      if (isSecretMember(name)) {
         hidden = true;
         return HIDDEN;
       }

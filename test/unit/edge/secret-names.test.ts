@@ -111,13 +111,19 @@ describe("what is no secret is shown everywhere", () => {
   });
 });
 
-describe("in queries, forms and JSON a secret, elsewhere a word", () => {
+describe("in queries, forms and, most of them, JSON a secret, elsewhere a word", () => {
   test.each([
     ...["key", "code", "Pass", "pin", "PIN", "ssn", "cvv", "CVC", "cvv2", "card_number", "cardNumber", "cardnumber"],
     ...["card-number", "card[number]", "card[cvc]", "credit_card_number", "cc-number", "cc-csc", "code[]"],
   ])("%s", (name) => {
     expect([isSecretField(name), isSecretName(name)]).toEqual([true, false]);
-    expect(whereShown(name)).toEqual(["debugLog", "inspectedField"]);
+    const inJson = /^(?:key|code)/.test(name) ? ["inspectedJson"] : [];
+    expect(whereShown(name)).toEqual(["debugLog", "inspectedField", ...inJson]);
+  });
+
+  test("but an error's code, and the key of an entry, are what JSON is looked at for", () => {
+    const body = '{"error":{"code":"not_found","key":"name"},"text":"{\\"code\\":404}"}';
+    for (const text of [body, body.slice(0, -1)]) expect(redactBody(text, "application/json")).toBe(text);
   });
 
   test.each(["zip_code", "cache_key", "country[code]", "pinned", "shipping", "pincode", "keyed", "encode", "card"])(
@@ -126,7 +132,7 @@ describe("in queries, forms and JSON a secret, elsewhere a word", () => {
   );
 
   test("also as a number, in a body that was cut off, in JSON as text, and in a form of no type", () => {
-    const body = { pin: 4917, error: "no", payment: JSON.stringify({ card_number: VALUE, cvc: 123 }), key: VALUE };
+    const body = { pin: 4917, error: "no", payment: JSON.stringify({ card_number: VALUE, cvc: 123 }), pass: VALUE };
     const whole = JSON.stringify(body);
     for (const text of [whole, whole.slice(0, -1), JSON.stringify({ data: whole })]) {
       const hidden = redactBody(text, "application/json");
