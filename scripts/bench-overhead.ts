@@ -22,7 +22,7 @@ import type { Effort } from "./bench-throughput.ts";
 const CONCURRENCY = 32;
 const TARGET = "/articles/2026/11?from=newsletter";
 /** Of load in each process, for each second that was asked for. */
-const LOAD_FACTOR = 10;
+const LOAD_FACTOR = 20;
 /** Until everything hot is compiled, in seconds. */
 const WARM_UP_SECONDS = 8;
 /** How often Prometheus reads, unless it is told otherwise, is once a minute; many read four times as often, in seconds. */

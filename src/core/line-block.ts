@@ -13,8 +13,6 @@ const OTHER = 1;
 const KINDS = Uint8Array.from({ length: 256 }, (_, code) => {
   return code > 0x20 && code < 0x7f && code !== QUOTE && code !== EQUALS && code !== BACKSLASH ? PLAIN : OTHER;
 });
-/** Fewer bytes are copied one by one in less time than a call takes. */
-const LONG = 24;
 /** Beyond it, 32 bits are not enough. */
 const MAX_INTEGER = 1e9;
 
@@ -44,14 +42,13 @@ export class LineBlock {
     return this.#byte(NEWLINE);
   }
 
-  /** Bytes of UTF-8, as they are. */
-  put(bytes: Uint8Array): boolean {
+  /** Bytes of UTF-8, as they are: all, or a part. */
+  put(bytes: Uint8Array, from = 0, to = bytes.length): boolean {
     const target = this.#bytes;
     const at = this.#length;
-    const { length } = bytes;
+    const length = to - from;
     if (length > target.length - at) return false;
-    if (length > LONG) target.set(bytes, at);
-    else for (let i = 0; i < length; i += 1) target[at + i] = bytes[i] as number;
+    for (let i = 0; i < length; i += 1) target[at + i] = bytes[from + i] as number;
     this.#length = at + length;
     return true;
   }

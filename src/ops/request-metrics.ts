@@ -43,7 +43,8 @@ export class RequestMetrics {
   readonly bytes: { readonly tcp: ByteTally } = { tcp: { toOrigin: 0, toVisitor: 0 } };
   readonly #wallMs: () => number;
   readonly #open = { http: 0, websocket: 0 };
-  readonly #byCode = new Map<number, number>();
+  /** By status; those that there were. */
+  readonly #byCode: number[] = [];
   readonly #rules: (RuleCounts | undefined)[] = [];
   readonly #connectLatency = new Histogram(CONNECT_BOUNDS);
   #total = 0;
@@ -67,7 +68,7 @@ export class RequestMetrics {
   requestEnded(request: EndedRequest): void {
     const { status } = request;
     this.#open[request.kind] -= 1;
-    if (status !== undefined) this.#byCode.set(status, (this.#byCode.get(status) ?? 0) + 1);
+    if (status !== undefined) this.#byCode[status] = (this.#byCode[status] ?? 0) + 1;
     if (request.outcome === "aborted") this.#aborted += 1;
     const counts = this.#countsOf(request.rule);
     const index = status === undefined ? 0 : Math.min(Math.floor(status / 100), 5);
@@ -144,7 +145,7 @@ export class RequestMetrics {
       name: "cloudflared_tunnel_response_by_code",
       help: "Count of responses by HTTP status code",
       type: "counter",
-      samples: [...this.#byCode].map(([code, value]) => ({ labels: { status_code: String(code) }, value })),
+      samples: Object.entries(this.#byCode).map(([code, value]) => ({ labels: { status_code: code }, value })),
     };
     yield counter("cloudflared_tunnel_request_errors", "Count of error proxying to origin", this.#failed);
     yield gauge(

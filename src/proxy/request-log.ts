@@ -76,50 +76,73 @@ export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: number)
   return (
     block.put(headOf(wallMs)) &&
     block.integer(ended.bytesToOrigin) &&
-    block.put(BYTES_OUT) &&
+    putName(block, BYTES_OUT) &&
     block.integer(ended.bytesToVisitor) &&
-    (ray === undefined || (block.put(CF_RAY) && block.value(ray))) &&
-    (client === undefined || (block.put(CLIENT_IS) && block.value(client))) &&
-    block.put(EVENT) &&
-    (answeredAfterMs === undefined || (block.put(FIRST_BYTE) && block.integer(Math.round(answeredAfterMs)))) &&
-    block.put(HOST) &&
+    (ray === undefined || (putName(block, CF_RAY) && block.value(ray))) &&
+    (client === undefined || (putName(block, CLIENT_IP) && block.value(client))) &&
+    putName(block, EVENT) &&
+    (answeredAfterMs === undefined || (putName(block, FIRST_BYTE) && block.integer(Math.round(answeredAfterMs)))) &&
+    putName(block, HOST) &&
     block.value(bounded(request.authority)) &&
     block.put(beforeMethod) &&
     block.value(bounded(request.method)) &&
-    block.put(MS) &&
+    putName(block, MS) &&
     block.integer(Math.round(ended.durationMs)) &&
     block.put(afterMs) &&
     block.value(outcome) &&
-    block.put(PATH) &&
+    putName(block, PATH) &&
     putPath(block, request.path) &&
-    (status === undefined || (block.put(STATUS) && block.integer(status)))
+    (status === undefined || (putName(block, STATUS) && block.integer(status)))
   );
 }
 
-/** As `shownPath` shows it; most that have a query need nothing else. */
-function putPath(block: LineBlock, path: string): boolean {
-  const begin = block.length;
-  const query = path.indexOf("?");
-  if (query > 0 && query <= MAX_CHARS - CUT.length && !path.includes("#") && !mayNeedScrub(path)) {
-    if (block.beginning(path, query, CUT_BYTES)) return true;
-    block.cut(begin);
-  }
-  return block.value(bounded(shownPath(path)));
+/** One block for all: each of its own would be a wait for memory of its own. */
+const NAMES = Buffer.from(` bytesOut= cfRay= client= event=${HTTP_EVENT} firstByteMs= host= ms= path= status=`);
+const BYTES_OUT = placeOf(" bytesOut=");
+const CF_RAY = placeOf(" cfRay=");
+const CLIENT_IP = placeOf(" client=");
+const EVENT = placeOf(` event=${HTTP_EVENT}`);
+const FIRST_BYTE = placeOf(" firstByteMs=");
+const HOST = placeOf(" host=");
+const MS = placeOf(" ms=");
+const PATH = placeOf(" path=");
+const STATUS = placeOf(" status=");
+
+/** Begin and end in one number: constants of the program cost nothing to read. */
+function placeOf(name: string): number {
+  const begin = NAMES.indexOf(name);
+  return (begin << 8) | (begin + name.length);
 }
 
+function putName(block: LineBlock, place: number): boolean {
+  return block.put(NAMES, place >> 8, place & 0xff);
+}
+
+/** As `shownPath` shows it. */
+function putPath(block: LineBlock, path: string): boolean {
+  const end = ordinaryLength(path);
+  const begin = block.length;
+  if (end > 0 && end <= MAX_CHARS - CUT.length && path.charCodeAt(end) === QUESTION_MARK) {
+    if (block.beginning(path, end, CUT_BYTES)) return true;
+    block.cut(begin);
+  }
+  return block.value(end === path.length ? bounded(path) : bounded(shownPath(path)));
+}
+
+/** Chars up to the first that `shownPath` could change: one of no ASCII, the end of the path, or of a secret. */
+function ordinaryLength(path: string): number {
+  for (let i = 0; i < path.length; i += 1) {
+    const code = path.charCodeAt(i);
+    if (code > 0x7e || code === QUESTION_MARK || code === 0x23 || code === 0x40) return i;
+    if (code === 0x4a && path.startsWith("ey", i - 2)) return i;
+  }
+  return path.length;
+}
+
+const QUESTION_MARK = 0x3f;
 /** What is shown in place of a query. */
 const CUT = "?…";
 const CUT_BYTES = Buffer.from(CUT);
-const BYTES_OUT = Buffer.from(" bytesOut=");
-const CF_RAY = Buffer.from(" cfRay=");
-const CLIENT_IS = Buffer.from(" client=");
-const EVENT = Buffer.from(` event=${HTTP_EVENT}`);
-const FIRST_BYTE = Buffer.from(" firstByteMs=");
-const HOST = Buffer.from(" host=");
-const MS = Buffer.from(" ms=");
-const PATH = Buffer.from(" path=");
-const STATUS = Buffer.from(" status=");
-
 let lastHead = { text: "", bytes: Buffer.alloc(0) };
 
 /** Lines of one second have the same. */
@@ -156,12 +179,7 @@ function partsOf(rule: number | undefined, service: string | undefined): Parts {
 
 function shownPath(path: string): string {
   const shown = shownTarget(path);
-  return mayNeedScrub(shown) ? scrub(shown) : shown;
-}
-
-/** True for every text in which `scrub` could find something: a token, or what stands before a host. */
-function mayNeedScrub(text: string): boolean {
-  return text.includes("eyJ") || text.includes("@");
+  return shown.includes("eyJ") || shown.includes("@") ? scrub(shown) : shown;
 }
 
 function bounded(text: string): string {

@@ -6,16 +6,14 @@ import { pollUntil } from "../../support/poll-until.ts";
 const put = (block: LineBlock, word: string): boolean => block.put(Buffer.from("a ")) && block.value(word);
 
 /** Texts and blocks as they were written, without the ends of their last lines. */
-function batch(wallMs = () => 0, putWord: typeof putAt = put) {
+function batch() {
   const written: string[] = [];
   const sink = {
     write: (text: string) => void written.push(text),
     writeBlock: (lines: Uint8Array) => void written.push(Buffer.from(lines).toString().replace(/\n$/, "")),
   };
-  return { written, ...batchLines(sink, wallMs, putWord) };
+  return { written, ...batchLines(sink, put) };
 }
-
-const putAt = (block: LineBlock, word: string, atMs: number): boolean => block.integer(atMs) && block.value(word);
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -62,17 +60,6 @@ test("many lines go out at the end of the first turn, and then those of a tenth 
   expect(written.join("\n").split("\n")).toEqual(Array.from({ length: 40 }, (_, i) => `a ${i + 1}`));
   // A machine that stands still ends moments early.
   expect(written.length).toBeLessThan(10);
-});
-
-test("lines that are made together have one time, and are made before what is written next", () => {
-  let nowMs = 1;
-  const { written, write, add, flush } = batch(() => nowMs++, putAt);
-  add("a");
-  add("b");
-  write("c", "info");
-  add("d");
-  flush();
-  expect(written).toEqual(["1a\n1b\nc", "2d"]);
 });
 
 test("many lines are written before they are more than a block holds, and none is lost", () => {

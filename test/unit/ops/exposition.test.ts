@@ -90,8 +90,8 @@ describe("requests", () => {
     ]);
     expect(linesOf(metrics.families(), "cloudflared_tunnel_response_by_code")).toEqual([
       'cloudflared_tunnel_response_by_code{status_code="200"} 3',
-      'cloudflared_tunnel_response_by_code{status_code="404"} 1',
       'cloudflared_tunnel_response_by_code{status_code="400"} 1',
+      'cloudflared_tunnel_response_by_code{status_code="404"} 1',
     ]);
     expect(linesOf(metrics.families(), "culvert_requests_aborted_total")).toEqual(["culvert_requests_aborted_total 1"]);
     expect(linesOf(metrics.families(), "cloudflared_tunnel_concurrent")).toEqual([

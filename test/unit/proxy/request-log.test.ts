@@ -81,7 +81,7 @@ test("lines of odd requests wait for each other as all do", () => {
     write: (text: string) => void written.push(`${text}\n`),
     writeBlock: (lines: Uint8Array) => void written.push(Buffer.from(lines).toString()),
   };
-  const batch = batchLines(sink, () => 0, putAccess);
+  const batch = batchLines(sink, (block, ended: EndedRequest) => putAccess(block, ended, 0));
   const odd = ["/a?b=c", "/a b", '/"a"', "/\u009b", "/caf\u00e9", "/a=b#c"];
   const lines = Array.from({ length: 60 }, (_, i) => ({
     ...ENDED,
