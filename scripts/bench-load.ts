@@ -1,8 +1,8 @@
 /**
  * A visitor that does nothing but ask: raw HTTP/1.1 on kept connections, one request at a time on each. Reads one
  * command a line from standard input and answers each with one line of JSON.
- *   requests PORT HOST CONNECTIONS SECONDS [HOSTS [TARGET]]  -> { requests, failures, seconds, p50Ms, p99Ms }
- *     a `*` in HOST stands for a number below HOSTS, another one each time
+ *   requests PORT HOST CONNECTIONS SECONDS [HOSTS [KIND]]  -> { requests, failures, seconds, p50Ms, p99Ms }
+ *     a `*` in HOST stands for a number below HOSTS, another one each time; KIND: smallest (default) or page
  *   down PORT HOST BYTES                    -> { bytes, seconds }
  *   up PORT HOST BYTES                      -> { bytes, seconds }
  */
@@ -10,6 +10,33 @@ import { createInterface } from "node:readline";
 
 const BLOCK = Buffer.alloc(256 * 1024, "a");
 const BODY = "hello world";
+/** What a browser sends for a part of a page. */
+const BROWSER = [
+  [
+    "User-Agent",
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+  ],
+  ["Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"],
+  ["Accept-Language", "en-GB,en;q=0.9,de;q=0.8"],
+  ["Accept-Encoding", "gzip, deflate, br, zstd"],
+  ["Referer", "https://bench.example.test/articles/2026"],
+  ["Cookie", `session=${"a1b2".repeat(16)}; theme=dark; consent=necessary`],
+  ["Sec-Fetch-Dest", "document"],
+  ["Sec-Fetch-Mode", "navigate"],
+  ["Sec-Fetch-Site", "same-origin"],
+  ["Upgrade-Insecure-Requests", "1"],
+  ["Cache-Control", "max-age=0"],
+];
+const KINDS: Readonly<Record<string, { readonly target: string; readonly fields: readonly (readonly string[])[] }>> = {
+  smallest: {
+    target: "/",
+    fields: [
+      ["User-Agent", "bench"],
+      ["Accept", "*/*"],
+    ],
+  },
+  page: { target: "/page/articles/2026/11?from=newsletter", fields: BROWSER },
+};
 
 async function measureRequests(
   port: number,
@@ -17,10 +44,11 @@ async function measureRequests(
   connections: number,
   seconds: number,
   hosts: number,
-  target: string,
+  kind: string,
 ) {
-  const requestTo = (name: string): Buffer =>
-    Buffer.from(`GET ${target} HTTP/1.1\r\nHost: ${name}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n`);
+  const { target, fields } = KINDS[kind] ?? fail(`No such kind: ${kind}`);
+  const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  const requestTo = (name: string): Buffer => Buffer.from(`GET ${target} HTTP/1.1\r\nHost: ${name}\r\n${lines}\r\n`);
   const requests = Array.from({ length: hosts }, (_, i) => requestTo(host.replace("*", String(i))));
   const next = (): Buffer => requests[Math.floor(Math.random() * requests.length)] as Buffer;
   const latencies: number[] = [];
@@ -119,11 +147,22 @@ function measureBulk(
   });
 }
 
+function fail(message: string): never {
+  throw new Error(message);
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const [command, port, host, amount, seconds, hosts, target] = line.split(" ");
+  const [command, port, host, amount, seconds, hosts, kind] = line.split(" ");
   const work =
     command === "requests"
-      ? measureRequests(Number(port), host ?? "", Number(amount), Number(seconds), Number(hosts ?? 1), target ?? "/")
+      ? measureRequests(
+          Number(port),
+          host ?? "",
+          Number(amount),
+          Number(seconds),
+          Number(hosts ?? 1),
+          kind ?? "smallest",
+        )
       : measureBulk(Number(port), host ?? "", Number(amount), command === "up");
   const result = await work.catch((error: unknown) => ({ error: String(error) }));
   console.log(JSON.stringify(result));

@@ -1,8 +1,21 @@
 /**
- * The cheapest origin there can be, so that it is not what is measured: `/` answers eleven bytes, `/bulk/N` answers N
- * bytes, a POST with Content-Length is read and dropped. Prints its port.
+ * The cheapest origin there can be, so that it is not what is measured: `/` answers eleven bytes, `/page/…` 8 KiB with the
+ * fields of an ordinary page, `/bulk/N` answers N bytes, a POST with Content-Length is read and dropped. Prints its port.
  */
 const HELLO = Buffer.from("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nhello world");
+const PAGE_FIELDS = [
+  "Content-Type: text/html; charset=utf-8",
+  "Cache-Control: private, max-age=60",
+  'ETag: "5d8c72a5edda8d6a"',
+  "Last-Modified: Fri, 20 Nov 2026 10:00:00 GMT",
+  "Vary: Accept-Encoding, Cookie",
+  "X-Content-Type-Options: nosniff",
+  "Server: bench",
+];
+const PAGE_BODY = `${"a".repeat(8 * 1024 - 11)}hello world`;
+const PAGE = Buffer.from(
+  `HTTP/1.1 200 OK\r\n${PAGE_FIELDS.join("\r\n")}\r\nContent-Length: ${PAGE_BODY.length}\r\n\r\n${PAGE_BODY}`,
+);
 const TAKEN = Buffer.from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
 const BLOCK = Buffer.alloc(256 * 1024, "a");
 
@@ -36,7 +49,7 @@ const server = Bun.listen<State>({
         at = end + 4;
         if (head.startsWith("GET /bulk/")) answerBulk(socket, Number(/^GET \/bulk\/(\d+)/.exec(head)?.[1]));
         else if (head.startsWith("POST")) socket.data.receive = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1]);
-        else socket.write(HELLO);
+        else socket.write(head.startsWith("GET /page/") ? PAGE : HELLO);
       }
     },
     drain: pump,

@@ -20,7 +20,9 @@ import { buildSwitchable } from "./bench-switchable.ts";
 import type { Effort } from "./bench-throughput.ts";
 
 const CONCURRENCY = 32;
-const TARGET = "/articles/2026/11?from=newsletter";
+/** A browser's request for a page of 8 KiB, and the smallest request there can be: what is added is the same, the base is not. */
+const REQUESTS = ["page", "smallest"] as const;
+type Request = (typeof REQUESTS)[number];
 /** Of load in each process, for each second that was asked for. */
 const LOAD_FACTOR = 20;
 /** Until everything hot is compiled, in seconds. */
@@ -57,14 +59,14 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
   const load = startCommanded<LoadResult>(processes, "scripts/bench-load.ts");
   const edge = await startEdge(processes, culvert, plan.tunnelIp);
 
-  const measureProcess = async (protocol: Protocol): Promise<OneProcess> => {
+  const measureProcess = async (protocol: Protocol, request: Request): Promise<OneProcess> => {
     const metricsPort = freePort();
     const logPath = join(processes.dir, `${protocol}.log`);
     const options = { metricsPort, logPath, flags: ["--log-requests"] };
     const connector = await startConnector(processes, program, protocol, edge, originPort, options);
     const measure = async (seconds: number): Promise<{ readonly turns: readonly Turn[]; readonly rate: number }> => {
       connector.kill(BEGIN_SIGNAL);
-      const result = await load(`requests ${edge.publicPort} ${HOST} ${CONCURRENCY} ${seconds} 1 ${TARGET}`);
+      const result = await load(`requests ${edge.publicPort} ${HOST} ${CONCURRENCY} ${seconds} 1 ${request}`);
       if (result.failures !== 0) throw new Error(`${result.failures} requests failed`);
       return { turns: await reportedBy(connector, logPath), rate: result.requests / result.seconds };
     };
@@ -82,12 +84,14 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
 
   const results: Record<string, unknown> = {};
   for (const protocol of plan.protocols) {
-    const sets: OneProcess[] = [];
-    for (let set = 1; set <= effort.rounds; set += 1) {
-      progress(`${protocol}, process ${set} of ${effort.rounds}`);
-      sets.push(await measureProcess(protocol));
+    for (const request of REQUESTS) {
+      const sets: OneProcess[] = [];
+      for (let set = 1; set <= effort.rounds; set += 1) {
+        progress(`${protocol}, ${request}, process ${set} of ${effort.rounds}`);
+        sets.push(await measureProcess(protocol, request));
+      }
+      results[`${protocol}.${request}`] = report(protocol, request, sets);
     }
-    results[protocol] = report(protocol, sets);
   }
   return results;
 }
@@ -108,14 +112,14 @@ async function readMetrics(port: number): Promise<void> {
   await (await fetch(`http://127.0.0.1:${port}/metrics`, { keepalive: false })).text();
 }
 
-function report(protocol: Protocol, sets: readonly OneProcess[]): Record<string, unknown> {
+function report(protocol: Protocol, request: Request, sets: readonly OneProcess[]): Record<string, unknown> {
   const turns = sets.flatMap((set) => set.turns);
-  const seconds = sets.length;
-  const requestsARead = (sets.reduce((sum, set) => sum + set.requestsPerSecond, 0) / seconds) * READ_INTERVAL_SECONDS;
-  const readMicros = sets.reduce((sum, set) => sum + set.readMicros, 0) / seconds / requestsARead;
+  const requestsARead = mean(sets.map((set) => set.requestsPerSecond)) * READ_INTERVAL_SECONDS;
+  const readMicros = mean(sets.map((set) => set.readMicros)) / requestsARead;
   const base = perRequest(turns, "nothing");
+  const what = request === "page" ? "a browser's request for a page of 8 KiB" : "the smallest request";
   console.log(
-    `\nCPU of the connector for a request over ${protocol}, ${turns.length} turns in ${sets.length} processes:`,
+    `\nCPU of the connector for ${what} over ${protocol}, ${turns.length} turns in ${sets.length} processes:`,
   );
   const rows = MODES.map((mode) => {
     const watched = mode === "logged";
@@ -143,9 +147,13 @@ function microsOf(turn: Turn, mode: Mode): number {
   return slice === undefined ? Number.NaN : slice.micros / slice.requests;
 }
 
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 function standardError(values: readonly number[]): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
+  const middle = mean(values);
+  const variance = values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1);
   return Math.sqrt(variance / values.length);
 }
 

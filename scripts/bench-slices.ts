@@ -20,7 +20,7 @@ export const REPORT_PREFIX = "slices ";
 
 /** Of a slice, first, not measured: lines of the slice before are written up to a tenth of a second late. */
 const GUARD_MS = 120;
-const MEASURED_MS = 300;
+const MEASURED_MS = 500;
 
 /** Read by the lines that bench-switchable.ts changes. */
 export const bench = { mode: 0, requests: 0, tally: { toOrigin: 0, toVisitor: 0 } };
