@@ -8,6 +8,7 @@ import type { EdgeSession } from "../transport/port.ts";
 import { listenQuicEdge } from "../transport/quic/edge.ts";
 import type { QuicEngine, QuicListener } from "../transport/quic/engine.ts";
 import { chooseEngine } from "../transport/quic/engines/choose.ts";
+import { quicheFailure } from "../transport/quic/engines/quiche-addon.ts";
 import type { CertifiedKey } from "./certificates.ts";
 
 /** Connections on each of the two sockets, those still shaking hands among them. */
@@ -69,7 +70,15 @@ async function engineFor(log: Logger): Promise<QuicEngine | undefined> {
     throw error;
   });
   if (engine?.listen !== undefined) return engine;
-  log.warn("QUIC is off: no QUIC engine for this platform can serve every connector; they use HTTP/2");
+  const failure = quicheFailure();
+  if (failure === undefined) {
+    log.warn("QUIC is off: no QUIC engine for this platform can serve every connector; they use HTTP/2");
+  } else {
+    log.warn(
+      "QUIC is off, and connectors use HTTP/2: its engine cannot be loaded. It is unpacked into the folder for temporary files: set TMPDIR to one that can be written to and may hold programs",
+      { error: failure },
+    );
+  }
   return undefined;
 }
 

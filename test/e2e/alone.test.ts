@@ -58,6 +58,15 @@ describe.skipIf(binary === undefined)("the binary alone: empty folder, empty env
     BULK_TIMEOUT_MS,
   );
 
+  test.skipIf(process.platform !== "linux" || process.arch !== "x64")(
+    "where its QUIC engine cannot be unpacked, it says what to do and serves by HTTP/2",
+    async () => {
+      using state = makeTempDir();
+      await using other = (await startEdgeProcess(state.path, {}, { ...options, env: { TMPDIR: "/proc" } })).process;
+      await other.errorLine(/QUIC is off, and connectors use HTTP\/2: .* set TMPDIR to one that can be written/);
+    },
+  );
+
   test("server-sent events and WebSocket", async () => {
     const { socket, chunks } = await openVisit(edge.publicPort, { host: HOST, target: "/sse?gate=alone" });
     await using _ = socket;

@@ -1,4 +1,4 @@
-import { TunnelError } from "../../../core/errors.ts";
+import { describe, TunnelError } from "../../../core/errors.ts";
 
 /**
  * The native half of the quiche engine: an N-API build of quiche 0.18, sans-IO, for linux-x64 with glibc. Only what is
@@ -122,7 +122,14 @@ export const SHUTDOWN_WRITE = 1;
 /** A build for a machine that the addon is not for says false. */
 declare const CULVERT_QUICHE: boolean | undefined;
 
-/** The addon, or undefined on a machine it was not built for. */
+let failure: string | undefined;
+
+/** Why the addon, which is for this machine, could not be loaded; undefined = it could, or is for others. */
+export function quicheFailure(): string | undefined {
+  return failure;
+}
+
+/** The addon, or undefined on a machine it was not built for, or where it cannot be loaded. */
 export function loadQuiche(): QuicheAddon | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return undefined;
   // Around the `require`, and not an early return: only then the bundler leaves the file out.
@@ -131,7 +138,8 @@ export function loadQuiche(): QuicheAddon | undefined {
       // A literal in `require` is what makes the bundler put the file into the binary.
       const addon: unknown = require("@infisical/quic-linux-x64/node.napi.node");
       return isAddon(addon) ? addon : undefined;
-    } catch {
+    } catch (error) {
+      failure = describe(error);
       return undefined;
     }
   }
