@@ -19,6 +19,17 @@ test("the second time", () => {
 });
 test("always", () => {});
 `;
+/** The same for what is thrown when no test runs any more, as by one that ran out of time. */
+const LATE = `import { test } from "bun:test";
+import { existsSync, writeFileSync } from "node:fs";
+const ran = \`\${import.meta.dir}/late-ran\`;
+const again = existsSync(ran);
+writeFileSync(ran, "");
+test("leaves something behind", async () => {
+  if (!again) setTimeout(() => Promise.reject(new Error("too late")), 1);
+});
+test("waits", () => new Promise((resolve) => setTimeout(resolve, 50)));
+`;
 const BROKEN = `import { test } from "bun:test";
 import "./nothing.ts";
 test("never runs", () => {});
@@ -66,6 +77,13 @@ test("a file that does not load counts, whatever a second run of others says", a
 
   const more = await runTests({ flaky: FLAKY, broken: BROKEN, throwing: THROWING }, AGAIN);
   expect([more.code, more.last]).toEqual([1, "3 passed, 2 failed"]);
+});
+
+test("what is thrown outside of tests once and not again is flaky as well", async () => {
+  const once = await runTests({ late: LATE });
+  expect(once.code).toBe(1);
+  const again = await runTests({ late: LATE }, AGAIN);
+  expect([again.code, again.last]).toEqual([0, "2 passed, 0 failed"]);
 });
 
 test("files that do not load are all there is", async () => {
