@@ -176,6 +176,11 @@ describe("connectors of this machine", () => {
     { what: "two of the tunnel", list: [one(1), one(2)], found: "C-311 warn" },
     { what: "one of another tunnel", list: [one(1), one(2, { tunnelId: "b" })], found: "C-312 warn" },
     { what: "one without connections", list: [one(1, { readyConnections: 0 })], found: "C-313 fail" },
+    {
+      what: "one of another tunnel without connections",
+      list: [one(1), one(2, { tunnelId: "b", readyConnections: 0 })],
+      found: "C-312 warn, C-313 warn",
+    },
   ])("$what: $found", ({ list, found }) => {
     expect(codes(checkConnectors(list, "a", false))).toBe(found);
   });
