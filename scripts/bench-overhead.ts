@@ -24,7 +24,7 @@ const CONCURRENCY = 32;
 const REQUESTS = ["page", "smallest"] as const;
 type Request = (typeof REQUESTS)[number];
 /** Of load in each process, for each second that was asked for. */
-const LOAD_FACTOR = 20;
+const LOAD_FACTOR = 10;
 /** Until everything hot is compiled, in seconds. */
 const WARM_UP_SECONDS = 8;
 /** How often Prometheus reads, unless it is told otherwise, is once a minute; many read four times as often, in seconds. */
