@@ -1,7 +1,6 @@
 import type { Flag } from "../config/flags.ts";
 import type { Host } from "../config/host.ts";
-import type { ConsoleLosses } from "../core/console-output.ts";
-import type { LineSink } from "../core/log-batch.ts";
+import type { Console } from "../core/console-output.ts";
 
 /** Exit codes (surface: section 18). */
 export const EXIT = { ok: 0, failed: 1, usage: 255 } as const;
@@ -24,7 +23,7 @@ export interface Context {
   /** Writes one line on standard error: what a person reads. */
   readonly note: (text: string) => void;
   /** What is behind `note`: takes many lines at once, and knows what it lost. */
-  readonly console: LineSink & ConsoleLosses;
+  readonly console: Console;
   /** Aborts at the first SIGINT or SIGTERM: end in good order. The second ends the process. */
   readonly stop: AbortSignal;
   /** Tells of each SIGHUP until the function it gives is called; where nobody listens, the signal ends the process. */

@@ -1,9 +1,9 @@
 import type { RunConfig } from "../config/run-config.ts";
 import { LiveLog } from "../connector/management/live-log.ts";
 import { type Clock, systemRandom } from "../core/clock.ts";
-import { type ConsoleLosses, LOST_CONSOLE_LINES } from "../core/console-output.ts";
+import { type Console, LOST_CONSOLE_LINES } from "../core/console-output.ts";
 import { createLogger, type Logger, type LogLevel } from "../core/log.ts";
-import { batchLines, type LineSink } from "../core/log-batch.ts";
+import { batchLines } from "../core/log-batch.ts";
 import { LogFile } from "../core/log-file.ts";
 import { foldingLogger } from "../core/log-fold.ts";
 import type { LostLines } from "../core/log-losses.ts";
@@ -37,7 +37,7 @@ export async function openRunLogs(
     /** More that nobody may read. */
     readonly secrets: readonly string[];
     readonly clock: Clock;
-    readonly console: LineSink & ConsoleLosses;
+    readonly console: Console;
   },
 ): Promise<RunLogs> {
   const { clock } = deps;

@@ -1,5 +1,3 @@
-import type { LineSink } from "./log-batch.ts";
-
 /** Text that may wait for whoever reads, in chars, or bytes; what comes on top is dropped and counted. */
 export const MAX_WAITING_CHARS = 4 * 1024 * 1024;
 
@@ -8,8 +6,16 @@ export interface ConsoleStream {
   write(lines: string | Uint8Array, done: (error?: Error | null) => void): unknown;
 }
 
-/** What the console lost. */
-export interface ConsoleLosses {
+/** Where lines go. */
+export interface LineSink {
+  /** One line or more, without the end of the last one. */
+  write(text: string): void;
+  /** Whole lines, in UTF-8. */
+  writeBlock(lines: Uint8Array): void;
+}
+
+/** A console that knows what it lost. */
+export interface Console extends LineSink {
   /** Lines that were lost, since the process started. */
   readonly lines: number;
   /** Whom to tell how many lines were lost, once somebody reads again; instead of whoever was told before. */
@@ -21,7 +27,7 @@ export interface ConsoleLosses {
  * the reader, who gets all of what follows once half of that is read. Ours to count: not every runtime fills in
  * `writableLength`.
  */
-export class ConsoleOutput implements LineSink, ConsoleLosses {
+export class ConsoleOutput implements Console {
   readonly #stream: ConsoleStream;
   #waiting = 0;
   #lines = 0;

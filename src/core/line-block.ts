@@ -10,9 +10,9 @@ const ZERO = 0x30;
 const PLAIN = 0;
 const OTHER = 1;
 /** Of chars up to 0xff. */
-const KINDS = Uint8Array.from({ length: 256 }, (_, code) => {
-  return code > 0x20 && code < 0x7f && code !== QUOTE && code !== EQUALS && code !== BACKSLASH ? PLAIN : OTHER;
-});
+const KINDS = Uint8Array.from({ length: 256 }, (_, code) =>
+  code > 0x20 && code < 0x7f && code !== QUOTE && code !== EQUALS && code !== BACKSLASH ? PLAIN : OTHER,
+);
 /** Beyond it, 32 bits are not enough. */
 const MAX_INTEGER = 1e9;
 
@@ -42,13 +42,14 @@ export class LineBlock {
     return this.#byte(NEWLINE);
   }
 
-  /** Bytes of UTF-8, as they are: all, or a part. */
-  put(bytes: Uint8Array, from = 0, to = bytes.length): boolean {
+  /** Bytes of UTF-8, as they are. */
+  put(bytes: Uint8Array): boolean {
     const target = this.#bytes;
     const at = this.#length;
-    const length = to - from;
+    const { length } = bytes;
     if (length > target.length - at) return false;
-    for (let i = 0; i < length; i += 1) target[at + i] = bytes[from + i] as number;
+    // Of a few bytes: less than a call of `set` costs.
+    for (let i = 0; i < length; i += 1) target[at + i] = bytes[i] as number;
     this.#length = at + length;
     return true;
   }

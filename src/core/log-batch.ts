@@ -1,3 +1,4 @@
+import type { LineSink } from "./console-output.ts";
 import { LineBlock } from "./line-block.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
@@ -10,14 +11,6 @@ export interface BatchedLines<Item> {
   /** The way of many lines, of level info: that of `item` is written a little later, but before all that follows. */
   add(item: Item): void;
   flush(): void;
-}
-
-/** Where lines go. */
-export interface LineSink {
-  /** One line or more, without the end of the last one. */
-  write(text: string): void;
-  /** Whole lines, in UTF-8. */
-  writeBlock(lines: Uint8Array): void;
 }
 
 /**

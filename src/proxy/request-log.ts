@@ -76,47 +76,35 @@ export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: number)
   return (
     block.put(headOf(wallMs)) &&
     block.integer(ended.bytesToOrigin) &&
-    putName(block, BYTES_OUT) &&
+    block.put(BYTES_OUT) &&
     block.integer(ended.bytesToVisitor) &&
-    (ray === undefined || (putName(block, CF_RAY) && block.value(ray))) &&
-    (client === undefined || (putName(block, CLIENT_IP) && block.value(client))) &&
-    putName(block, EVENT) &&
-    (answeredAfterMs === undefined || (putName(block, FIRST_BYTE) && block.integer(Math.round(answeredAfterMs)))) &&
-    putName(block, HOST) &&
+    (ray === undefined || (block.put(CF_RAY) && block.value(ray))) &&
+    (client === undefined || (block.put(CLIENT_IP) && block.value(client))) &&
+    block.put(EVENT) &&
+    (answeredAfterMs === undefined || (block.put(FIRST_BYTE) && block.integer(Math.round(answeredAfterMs)))) &&
+    block.put(HOST) &&
     block.value(bounded(request.authority)) &&
     block.put(beforeMethod) &&
     block.value(bounded(request.method)) &&
-    putName(block, MS) &&
+    block.put(MS) &&
     block.integer(Math.round(ended.durationMs)) &&
     block.put(afterMs) &&
     block.value(outcome) &&
-    putName(block, PATH) &&
+    block.put(PATH) &&
     putPath(block, request.path) &&
-    (status === undefined || (putName(block, STATUS) && block.integer(status)))
+    (status === undefined || (block.put(STATUS) && block.integer(status)))
   );
 }
 
-/** One block for all: each of its own would be a wait for memory of its own. */
-const NAMES = Buffer.from(` bytesOut= cfRay= client= event=${HTTP_EVENT} firstByteMs= host= ms= path= status=`);
-const BYTES_OUT = placeOf(" bytesOut=");
-const CF_RAY = placeOf(" cfRay=");
-const CLIENT_IP = placeOf(" client=");
-const EVENT = placeOf(` event=${HTTP_EVENT}`);
-const FIRST_BYTE = placeOf(" firstByteMs=");
-const HOST = placeOf(" host=");
-const MS = placeOf(" ms=");
-const PATH = placeOf(" path=");
-const STATUS = placeOf(" status=");
-
-/** Begin and end in one number: constants of the program cost nothing to read. */
-function placeOf(name: string): number {
-  const begin = NAMES.indexOf(name);
-  return (begin << 8) | (begin + name.length);
-}
-
-function putName(block: LineBlock, place: number): boolean {
-  return block.put(NAMES, place >> 8, place & 0xff);
-}
+const BYTES_OUT = Buffer.from(" bytesOut=");
+const CF_RAY = Buffer.from(" cfRay=");
+const CLIENT_IP = Buffer.from(" client=");
+const EVENT = Buffer.from(` event=${HTTP_EVENT}`);
+const FIRST_BYTE = Buffer.from(" firstByteMs=");
+const HOST = Buffer.from(" host=");
+const MS = Buffer.from(" ms=");
+const PATH = Buffer.from(" path=");
+const STATUS = Buffer.from(" status=");
 
 /** As `shownPath` shows it. */
 function putPath(block: LineBlock, path: string): boolean {
@@ -143,6 +131,7 @@ const QUESTION_MARK = 0x3f;
 /** What is shown in place of a query. */
 const CUT = "?…";
 const CUT_BYTES = Buffer.from(CUT);
+
 let lastHead = { text: "", bytes: Buffer.alloc(0) };
 
 /** Lines of one second have the same. */
