@@ -10,8 +10,8 @@ export interface ConsoleStream {
 export interface LineSink {
   /** One line or more, without the end of the last one. */
   write(text: string): void;
-  /** Whole lines, in UTF-8. */
-  writeBlock(lines: Uint8Array): void;
+  /** Whole lines, in UTF-8. The bytes belong to whoever wrote them again once they are `done`, written or lost. */
+  writeBlock(lines: Uint8Array, done?: () => void): void;
 }
 
 /** A console that knows what it lost. */
@@ -50,16 +50,16 @@ export class ConsoleOutput implements Console {
   /** `text`: one line or more, without the end of the last one. */
   readonly write = (text: string): void => this.#send(`${text}\n`);
 
-  /** `lines`: whole ones, in UTF-8. */
-  readonly writeBlock = (lines: Uint8Array): void => this.#send(lines);
+  readonly writeBlock = (lines: Uint8Array, done?: () => void): void => this.#send(lines, done);
 
-  #send(lines: string | Uint8Array): void {
+  #send(lines: string | Uint8Array, done?: () => void): void {
     const { length } = lines;
     if (this.#full || this.#waiting + length > MAX_WAITING_CHARS) {
       this.#full = true;
       const lost = linesOf(lines);
       this.#lines += lost;
       this.#unsaid += lost;
+      done?.();
       return;
     }
     this.#waiting += length;
@@ -68,6 +68,7 @@ export class ConsoleOutput implements Console {
       // A reader that has gone: there is nobody to tell.
       if (error) this.#lines += linesOf(lines);
       else this.#onRead();
+      done?.();
     });
   }
 

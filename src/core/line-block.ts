@@ -87,11 +87,9 @@ export class LineBlock {
     return true;
   }
 
-  /** Gives a copy of the whole, and begins anew. */
-  take(): Uint8Array {
-    const taken = Buffer.from(this.#bytes.subarray(0, this.#length));
-    this.#length = 0;
-    return taken;
+  /** What was put, where it is: no copy. */
+  get bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
   }
 
   #byte(byte: number): boolean {

@@ -23,7 +23,9 @@ export interface BatchedLines<Item> {
 export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: Item) => boolean): BatchedLines<Item> {
   /** Two parts, in this order. */
   let text = "";
-  const block = new LineBlock(MAX_CHARS);
+  let block = new LineBlock(MAX_CHARS);
+  /** One that was written. */
+  let spare: LineBlock | undefined;
   let atTurnEnd = false;
   let inWindow = false;
 
@@ -36,7 +38,23 @@ export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: I
       text = "";
       sink.write(lines);
     }
-    if (block.length > 0) sink.writeBlock(block.take());
+    if (block.length >= MAX_CHARS / 2) handOn();
+    else if (block.length > 0) sink.writeBlock(copied());
+  };
+  /** Of many lines, a copy would cost as much as writing them; of few, a block that waits for a reader costs memory. */
+  const handOn = (): void => {
+    const full = block;
+    block = spare ?? new LineBlock(MAX_CHARS);
+    spare = undefined;
+    sink.writeBlock(full.bytes, () => {
+      full.cut(0);
+      spare = full;
+    });
+  };
+  const copied = (): Buffer => {
+    const lines = Buffer.from(block.bytes);
+    block.cut(0);
+    return lines;
   };
   const addLine = (item: Item): boolean => {
     const begin = block.length;
@@ -60,7 +78,7 @@ export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: I
   return {
     flush,
     write: (line, level) => {
-      if (block.length > 0) append(Buffer.from(block.take()).toString().slice(0, -1));
+      if (block.length > 0) append(copied().toString().slice(0, -1));
       append(line);
       if (text.length > MAX_CHARS || LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf("warn")) flush();
       else flushAtTurnEnd();

@@ -59,11 +59,15 @@ test("where nobody asked to be told, a line says it; a reader that has gone is o
 });
 
 test("whole lines as bytes are bounded and counted as texts are", () => {
-  const { stream, waiting } = reader();
+  const { stream, take, waiting } = reader();
   const output = new ConsoleOutput(stream);
   const block = Buffer.from(`${TEXT}\n`);
-  for (let i = 0; i < FITS + 3; i += 1) output.writeBlock(block);
-  expect({ kept: waiting.length, lost: output.lines, same: waiting[0]?.lines === block }).toEqual({
-    ...{ kept: FITS, lost: 6, same: true },
+  const done: number[] = [];
+  for (let i = 0; i < FITS + 3; i += 1) output.writeBlock(block, () => void done.push(i));
+  expect({ kept: waiting.length, lost: output.lines, same: waiting[0]?.lines === block, done }).toEqual({
+    ...{ kept: FITS, lost: 6, same: true, done: [FITS, FITS + 1, FITS + 2] },
   });
+  take(1);
+  take(1, new Error("EPIPE"));
+  expect(done.slice(3)).toEqual([0, 1]);
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import type { LineBlock } from "../../../src/core/line-block.ts";
 import { batchLines } from "../../../src/core/log-batch.ts";
 import { pollUntil } from "../../support/poll-until.ts";
@@ -14,6 +15,9 @@ function batch() {
   };
   return { written, ...batchLines(sink, put) };
 }
+
+/** Less than may wait for a reader. */
+const PIPED_LINES = 250_000;
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -61,6 +65,59 @@ test("many lines go out at the end of the first turn, and then those of a tenth 
   // A machine that stands still ends moments early.
   expect(written.length).toBeLessThan(10);
 });
+
+test("blocks that wait for their reader are left alone, and used again once they are read", async () => {
+  const waiting: { readonly lines: Uint8Array; readonly done: (() => void) | undefined }[] = [];
+  const read: string[] = [];
+  const blocks = new Set<ArrayBufferLike>();
+  const sink = {
+    write: () => {},
+    writeBlock: (lines: Uint8Array, done?: () => void) => {
+      waiting.push({ lines, done });
+      if (done !== undefined) blocks.add(lines.buffer);
+    },
+  };
+  const { add, flush } = batchLines(sink, put);
+  const words = Array.from({ length: 20_000 }, (_, i) => `line-${i}-${"x".repeat(i % 90)}`);
+  for (const [i, word] of words.entries()) {
+    add(word);
+    while (waiting.length > (i < 10_000 ? 3 : 0)) {
+      const oldest = waiting.shift();
+      read.push(Buffer.from(oldest?.lines ?? []).toString());
+      oldest?.done?.();
+    }
+  }
+  flush();
+  read.push(...waiting.map(({ lines }) => Buffer.from(lines).toString()));
+  expect(read.join("")).toBe(words.map((word) => `a ${word}\n`).join(""));
+  expect({ handedOn: read.length > 12, blocks: blocks.size < read.length / 2 }).toEqual({
+    handedOn: true,
+    blocks: true,
+  });
+});
+
+test("a pipe whose reader is slow gets every line as it was", async () => {
+  const root = join(import.meta.dir, "../../..");
+  const program = `
+    import { batchLines } from "./src/core/log-batch.ts";
+    import { ConsoleOutput } from "./src/core/console-output.ts";
+    const put = (block, i) => block.put(Buffer.from("line ")) && block.integer(i);
+    const { add, flush } = batchLines(new ConsoleOutput(process.stderr), put);
+    for (let i = 0; i < ${PIPED_LINES}; i += 1) {
+      add(i);
+      if (i % 10_000 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    flush();`;
+  await using child = Bun.spawn([process.execPath, "-e", program], { cwd: root, stderr: "pipe", stdout: "ignore" });
+  let text = "";
+  for await (const chunk of child.stderr) {
+    text += Buffer.from(chunk).toString("latin1");
+    await Bun.sleep(1);
+  }
+  const lines = text.split("\n");
+  expect(lines.length).toBe(PIPED_LINES + 1);
+  expect(lines.findIndex((line, i) => line !== `line ${i}`)).toBe(PIPED_LINES);
+}, 30_000);
 
 test("many lines are written before they are more than a block holds, and none is lost", () => {
   const { written, add, flush } = batch();

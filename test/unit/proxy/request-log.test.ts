@@ -26,7 +26,7 @@ function slow(ended: EndedRequest): string {
 /** Undefined where it does not fit. */
 function quick(ended: EndedRequest): string | undefined {
   const block = new LineBlock(8_192);
-  return putAccess(block, ended, 0) ? Buffer.from(block.take()).toString().slice(HEAD_CHARS) : undefined;
+  return putAccess(block, ended, 0) ? Buffer.from(block.bytes).toString().slice(HEAD_CHARS) : undefined;
 }
 
 test("the line of a request", () => {
@@ -107,5 +107,5 @@ test("the longest line there can be fits into a block of 64 KiB", () => {
   const ended = { ...ENDED, request, service: long, bytesToOrigin: Number.MAX_SAFE_INTEGER, durationMs: 1e15 };
   const block = new LineBlock(64 * 1024);
   expect(putAccess(block, ended, 0)).toBe(true);
-  expect(Buffer.from(block.take()).toString().slice(HEAD_CHARS)).toBe(slow(ended));
+  expect(Buffer.from(block.bytes).toString().slice(HEAD_CHARS)).toBe(slow(ended));
 });
