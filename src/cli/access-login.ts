@@ -28,7 +28,7 @@ export async function login(context: Context): Promise<number> {
     const token = await login.verified(app, context.stop);
     if (values.bool("quiet")) return EXIT.ok;
     // As cloudflared: who names --app reads the token with a program.
-    if (values.bool("no-verbose") || values.source("app") !== undefined) write(context, token);
+    if (values.bool("no-verbose") || values.source("app") !== undefined) context.write(token);
     else context.print(`Successfully fetched your token:\n\n${token}\n`);
     return EXIT.ok;
   } catch (error) {
@@ -46,7 +46,7 @@ export async function token(context: Context): Promise<number> {
       context.note("Unable to find token for provided application. Please run login command to generate token.");
       return EXIT.failed;
     }
-    write(context, stored);
+    context.write(stored);
     return EXIT.ok;
   } catch (error) {
     return reportError(context, error);
@@ -117,8 +117,4 @@ function runCurl(argv: readonly string[]): Promise<number> {
     });
     child.on("exit", (code) => resolve(code ?? EXIT.failed));
   });
-}
-
-function write(context: Context, text: string): void {
-  (context.write ?? context.print)(text);
 }

@@ -13,13 +13,13 @@ export interface Context {
   readonly host: Host;
   /** Writes one line on standard output: what a script reads. */
   readonly print: (text: string) => void;
-  /** The same without the line's end. @default `print` */
-  readonly write?: (text: string) => void;
+  /** The same without the line's end. */
+  readonly write: (text: string) => void;
   /**
    * Aborts when standard output takes no more: what prints without end ends, all else goes on and has its exit code
-   * changed. @default it takes everything
+   * changed.
    */
-  readonly outputLost?: AbortSignal;
+  readonly outputLost: AbortSignal;
   /** Writes one line on standard error: what a person reads. */
   readonly note: (text: string) => void;
   /** What is behind `note`: takes many lines at once, and knows what it lost. */

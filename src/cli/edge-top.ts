@@ -60,10 +60,9 @@ async function read(control: EdgeControl): Promise<Reading | undefined> {
 
 async function watch(context: Context, control: EdgeControl, first: Reading, intervalMs: number): Promise<number> {
   const { stdin, stdout } = process;
-  const write = context.write ?? context.print;
+  const { write, stop, outputLost } = context;
   const quit = new AbortController();
-  const { stop, outputLost = quit.signal } = context;
-  const ended = AbortSignal.any([stop, quit.signal, outputLost]);
+  const ended = AbortSignal.any([stop, outputLost, quit.signal]);
   let before: Reading | undefined;
   let now = first;
   const draw = (): void => {

@@ -143,7 +143,7 @@ function isHostGiven({ args, host }: Context): boolean {
 
 /** Aborts when nobody wants more lines. */
 function endOf({ stop, outputLost }: Context): AbortSignal {
-  return outputLost === undefined ? stop : AbortSignal.any([stop, outputLost]);
+  return AbortSignal.any([stop, outputLost]);
 }
 
 /** Where a token says that it is taken. */

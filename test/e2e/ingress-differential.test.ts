@@ -6,9 +6,9 @@ import type { Run } from "../../src/cli/command.ts";
 import { rule, validate } from "../../src/cli/tunnel-ingress.ts";
 import type { Random } from "../../src/core/clock.ts";
 import { culvertCommand } from "../support/binary.ts";
+import { commandContext } from "../support/command-context.ts";
 import { runProcess } from "../support/processes.ts";
 import { seededRandom } from "../support/seeded-random.ts";
-import { SILENT_CONSOLE } from "../support/silent-console.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 
 // cloudflared and ours are asked the same about the same config files: is it valid, and which rule takes a URL.
@@ -37,21 +37,21 @@ const ours = (config: string | Uint8Array, ...question: string[]) => ask(culvert
 /** What our command does, without a process for each. */
 async function call(command: Run, config: string | Uint8Array, ...positionals: string[]): Promise<Answer> {
   const said: string[] = [];
-  const code = await command({
-    args: new Map([["config", ["FILE"]]]),
-    positionals,
-    host: {
-      env: {},
-      homeDir: "/",
-      platform: "linux",
-      exists: () => true,
-      readFile: () => (typeof config === "string" ? config : Buffer.from(config).toString("utf8")),
-    },
-    print: (line) => said.push(line),
-    note: (line) => said.push(line),
-    console: SILENT_CONSOLE,
-    stop: new AbortController().signal,
-  });
+  const code = await command(
+    commandContext({
+      args: new Map([["config", ["FILE"]]]),
+      positionals,
+      host: {
+        env: {},
+        homeDir: "/",
+        platform: "linux",
+        exists: () => true,
+        readFile: () => (typeof config === "string" ? config : Buffer.from(config).toString("utf8")),
+      },
+      print: (line) => said.push(line),
+      note: (line) => said.push(line),
+    }),
+  );
   return { valid: code === 0, said: said.join("\n") };
 }
 

@@ -1,9 +1,8 @@
 import { expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Context } from "../../../src/cli/command.ts";
 import { status } from "../../../src/cli/edge-status.ts";
-import { SILENT_CONSOLE } from "../../support/silent-console.ts";
+import { commandContext } from "../../support/command-context.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
 
 const NOBODY = 65_534;
@@ -16,18 +15,14 @@ test.skipIf(process.getuid?.() !== 0)(
     const dir = join(temp.path, "state");
     mkdirSync(dir, { mode: 0o700 });
     const notes: string[] = [];
-    const context: Context = {
+    const context = commandContext({
       args: new Map([["state-dir", [dir]]]),
-      positionals: [],
       host: {
         ...{ env: {}, homeDir: temp.path, platform: "linux", exists: existsSync },
         readFile: (path) => readFileSync(path, "utf8"),
       },
-      print: () => {},
       note: (text) => void notes.push(text),
-      console: SILENT_CONSOLE,
-      stop: new AbortController().signal,
-    };
+    });
     process.seteuid?.(NOBODY);
     try {
       expect(await status(context)).toBe(1);

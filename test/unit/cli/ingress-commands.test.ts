@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Run } from "../../../src/cli/command.ts";
 import { rule, validate } from "../../../src/cli/tunnel-ingress.ts";
-import { SILENT_CONSOLE } from "../../support/silent-console.ts";
+import { commandContext } from "../../support/command-context.ts";
 
 const RULES = `ingress:
   - hostname: app.example.com
@@ -21,24 +21,24 @@ async function call(
 ) {
   const out: string[] = [];
   const err: string[] = [];
-  const code = await command({
-    args: new Map([["config", ["/c.yml"]], ...flags]),
-    positionals,
-    host: {
-      env: {},
-      homeDir: "/home/me",
-      platform: "linux",
-      exists: () => config !== undefined,
-      readFile: () => {
-        if (config === undefined) throw Object.assign(new Error("made up"), { code: "ENOENT" });
-        return config;
+  const code = await command(
+    commandContext({
+      args: new Map([["config", ["/c.yml"]], ...flags]),
+      positionals,
+      host: {
+        env: {},
+        homeDir: "/home/me",
+        platform: "linux",
+        exists: () => config !== undefined,
+        readFile: () => {
+          if (config === undefined) throw Object.assign(new Error("made up"), { code: "ENOENT" });
+          return config;
+        },
       },
-    },
-    print: (line) => out.push(line),
-    note: (line) => err.push(line),
-    console: SILENT_CONSOLE,
-    stop: new AbortController().signal,
-  });
+      print: (line) => out.push(line),
+      note: (line) => err.push(line),
+    }),
+  );
   return { code, out, err };
 }
 

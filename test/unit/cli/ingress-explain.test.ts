@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { Run } from "../../../src/cli/command.ts";
 import { run as explain } from "../../../src/cli/ingress-explain.ts";
 import { validate } from "../../../src/cli/tunnel-ingress.ts";
-import { SILENT_CONSOLE } from "../../support/silent-console.ts";
+import { commandContext } from "../../support/command-context.ts";
 
 const RULES = `tag: [site=ams]
 originRequest:
@@ -24,15 +24,15 @@ ingress:
 async function call(command: Run, config: string, positionals: readonly string[], json = false) {
   const out: string[] = [];
   const err: string[] = [];
-  const code = await command({
-    args: new Map([["config", ["/c.yml"]], ...(json ? [["json", ["true"]] as const] : [])]),
-    positionals,
-    host: { env: {}, homeDir: "/home/me", platform: "linux", exists: () => true, readFile: () => config },
-    print: (line) => out.push(line),
-    note: (line) => err.push(line),
-    console: SILENT_CONSOLE,
-    stop: new AbortController().signal,
-  });
+  const code = await command(
+    commandContext({
+      args: new Map([["config", ["/c.yml"]], ...(json ? [["json", ["true"]] as const] : [])]),
+      positionals,
+      host: { env: {}, homeDir: "/home/me", platform: "linux", exists: () => true, readFile: () => config },
+      print: (line) => out.push(line),
+      note: (line) => err.push(line),
+    }),
+  );
   return { code, out, err };
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { rule, validate } from "../../../src/cli/tunnel-ingress.ts";
-import { SILENT_CONSOLE } from "../../support/silent-console.ts";
+import { commandContext } from "../../support/command-context.ts";
 import { memoryHost } from "../config/memory-host.ts";
 
 test.each([
@@ -8,14 +8,13 @@ test.each([
   { name: "rule", command: rule, text: "ingress:\n", says: "culvert: " },
 ])("ingress $name fails when a file has no rules at all", async ({ command, text, says }) => {
   const err: string[] = [];
-  const code = await command({
-    args: new Map([["config", ["/c.yml"]]]),
-    positionals: ["a.example"],
-    host: memoryHost({ "/c.yml": text }),
-    print: () => {},
-    note: (line) => err.push(line),
-    console: SILENT_CONSOLE,
-    stop: new AbortController().signal,
-  });
+  const code = await command(
+    commandContext({
+      args: new Map([["config", ["/c.yml"]]]),
+      positionals: ["a.example"],
+      host: memoryHost({ "/c.yml": text }),
+      note: (line) => err.push(line),
+    }),
+  );
   expect({ code, err }).toEqual({ code: 1, err: [`${says}There are no ingress rules in "/c.yml"`] });
 });

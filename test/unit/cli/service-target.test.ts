@@ -4,7 +4,7 @@ import { findTarget } from "../../../src/cli/service-target.ts";
 import type { Flag } from "../../../src/config/flags.ts";
 import type { ServiceSpec } from "../../../src/service/layout.ts";
 import { renderOpenrc } from "../../../src/service/openrc.ts";
-import { SILENT_CONSOLE } from "../../support/silent-console.ts";
+import { commandContext } from "../../support/command-context.ts";
 import { memoryHost } from "../config/memory-host.ts";
 
 const SCRIPT = renderOpenrc({
@@ -13,15 +13,10 @@ const SCRIPT = renderOpenrc({
 
 async function userOf(flags: readonly Flag[], given: Readonly<Record<string, string>>): Promise<string | undefined> {
   const all = { init: "openrc", ...given };
-  const context = {
+  const context = commandContext({
     args: new Map(Object.entries(all).map(([name, value]) => [name, [value]])),
-    positionals: [],
     host: memoryHost({ "/etc/init.d/culvert-web": SCRIPT }),
-    print: () => {},
-    note: () => {},
-    console: SILENT_CONSOLE,
-    stop: new AbortController().signal,
-  };
+  });
   const target = await findTarget(context, flags, "culvert service install");
   return "code" in target ? "refused" : target.spec.user;
 }
@@ -55,12 +50,10 @@ test("where an edge has its state: an installation goes by what it is told, the 
     given: readonly (readonly [string, readonly string[]])[] = [],
   ): Promise<string> => {
     const target = await findTarget(
-      {
+      commandContext({
         args: new Map([["init", ["openrc"]], ["edge", ["true"]], ...given]),
-        ...{ positionals: [], host: memoryHost(files), print: () => {}, note: () => {} },
-        console: SILENT_CONSOLE,
-        stop: new AbortController().signal,
-      },
+        host: memoryHost(files),
+      }),
       flags,
       "culvert service",
     );

@@ -3,20 +3,11 @@ import { join } from "node:path";
 import { usualStateDir } from "../../../src/cli/edge-state.ts";
 import { isUnknownIssuer, knownAuthorities, withTrustHint } from "../../../src/cli/tail-trust.ts";
 import { TunnelError } from "../../../src/core/errors.ts";
-import { SILENT_CONSOLE } from "../../support/silent-console.ts";
+import { commandContext } from "../../support/command-context.ts";
 import { memoryHost } from "../config/memory-host.ts";
 
 function contextWith(files: Readonly<Record<string, string>>) {
-  const stop = new AbortController().signal;
-  return {
-    args: new Map(),
-    positionals: [],
-    host: memoryHost(files),
-    print: () => {},
-    note: () => {},
-    console: SILENT_CONSOLE,
-    stop,
-  };
+  return commandContext({ host: memoryHost(files) });
 }
 
 test("authorities that this account knows: of the API that gave the token, and of the edge on this machine", async () => {
