@@ -82,15 +82,14 @@ export function parseArguments(root: Command, argv: readonly string[]): ParsedAr
   const command = path.at(-1) as Command;
   if (command.load === undefined && !helpAsked && given.length > 0) return usage(missingCommand(path));
   if (command.load === undefined || helpAsked) return { kind: "help", path };
-  const idle = given.find((one) => nameFor(path, one) === undefined);
-  if (idle !== undefined) return usage(noEffect(root, path, idle));
-  if (positionals.length > 0 && command.usage === undefined) {
-    return usage(`"${commandName(path)}" takes no arguments, but got "${positionals.join(" ")}"`);
-  }
   const args = new Map<string, string[]>();
   for (const one of given) {
-    const name = nameFor(path, one) ?? one.flag.name;
+    const name = nameFor(path, one);
+    if (name === undefined) return usage(noEffect(root, path, one));
     args.set(name, [...(args.get(name) ?? []), one.value]);
+  }
+  if (positionals.length > 0 && command.usage === undefined) {
+    return usage(`"${commandName(path)}" takes no arguments, but got "${positionals.join(" ")}"`);
   }
   return { kind: "run", path, args, positionals };
 }
@@ -119,9 +118,10 @@ function flagNamed(flags: readonly Flag[] | undefined, name: string): Flag | und
 function nameFor(path: readonly Command[], { flag, of, inPlace }: Given): string | undefined {
   const command = path.at(-1) as Command;
   if (of === command) return flag.name;
-  // A flag of its own with the name of one further up is meant wherever that one stands.
+  // A flag of its own with the name of one further up is meant wherever that one stands; of another type, it is another
+  // flag, and arguments are known by the name alone.
   const own = flagNamed(command.flags, flag.name);
-  if (own !== undefined) return own.name;
+  if (own !== undefined) return own.type === flag.type ? own.name : undefined;
   if (command.reads?.some(({ name }) => name === flag.name) === true) return flag.name;
   const borne = flag.everywhere === true || path.some(({ cloudflared }) => cloudflared === true);
   return inPlace && borne ? flag.name : undefined;
@@ -133,7 +133,12 @@ function noEffect(root: Command, path: readonly Command[], { flag, of }: Given):
   // What stands at the root is there for `tunnel`.
   const owner =
     of === root ? commandName([root, ...flagsAlone(root)]) : commandName(path.slice(0, path.indexOf(of) + 1));
-  const instead = like === undefined ? `it is a flag of "${owner}"` : `did you mean --${like}?`;
+  const instead =
+    like === flag.name
+      ? `in front of "${command.name}" it is a flag of "${owner}"`
+      : like === undefined
+        ? `it is a flag of "${owner}"`
+        : `did you mean --${like}?`;
   return `--${flag.name} has no effect on "${commandName(path)}": ${instead}`;
 }
 

@@ -79,14 +79,6 @@ describe.each(commands)("$name", ({ name, path, command }) => {
   });
 });
 
-test("an address of an edge in front of service is no answer to whether it is an edge's", async () => {
-  const parsed = parseArguments(ROOT, ["--edge", "127.0.0.1:7844", "service", "status"]);
-  expect(parsed.kind).toBe("run");
-  if (parsed.kind !== "run") return;
-  const { issues } = new Values(parsed.path.at(-1)?.flags ?? [], { args: parsed.args, env: {} });
-  expect(issues.map((issue) => issue.message)).toEqual(['--edge must be true or false, not "127.0.0.1:7844"']);
-});
-
 test.each(runnable)("$name has code to run", async ({ command }) => {
   expect(typeof (await command.load?.())?.run).toBe("function");
 });

@@ -105,6 +105,15 @@ describe("a flag that the command does not go by", () => {
     { line: "--pidfile x service status", want: '--pidfile has no effect on "culvert service status"' },
     { line: "edge run --no-autoupdate", want: '--no-autoupdate has no effect on "culvert edge run"' },
     { line: "--logfile x up", want: '--logfile has no effect on "culvert up"' },
+    // One of its own has that name and another type: the list of edges is no "is it the edge's service?".
+    ...["install", "uninstall", "status", "restart", "run", "logs"].map((name) => ({
+      line: `--edge edge.example.com:7844 service ${name}`,
+      want: `--edge has no effect on "culvert service ${name}": in front of "${name}" it is a flag of "culvert tunnel"`,
+    })),
+    {
+      line: "--hostname a.example up --hostname b.example",
+      want: '--hostname has no effect on "culvert up": in front of "up" it is a flag of "culvert tunnel"',
+    },
   ])("is refused: $line", ({ line, want }) => {
     expect(messageOf(line)).toStartWith(want);
   });
@@ -145,6 +154,7 @@ describe("a flag that the command does not go by", () => {
     expect(run("tunnel ready --metrics a:1").args).toEqual({ metrics: ["a:1"] });
     expect(run("tail --cacert x web").args).toEqual({ "ca-file": ["x"] });
     expect(run("--cacert x tail --ca-file y web").args).toEqual({ "ca-file": ["x", "y"] });
+    expect(run("service status --edge").args).toEqual({ edge: ["true"] });
   });
 });
 
