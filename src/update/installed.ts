@@ -188,12 +188,10 @@ async function replaceOnWindows({ path, previous }: InstalledBinary, fresh: stri
 
 /** Names and content must be on the disk before the old ones go. */
 async function syncFile(path: string): Promise<void> {
-  const handle = await open(path, "r");
   try {
+    await using handle = await open(path, "r");
     await handle.sync();
   } catch {
     // Not every system lets a folder, or a file opened for reading, be synced.
-  } finally {
-    await handle.close();
   }
 }

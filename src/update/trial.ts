@@ -1,5 +1,5 @@
 import { describe, TunnelError } from "../core/errors.ts";
-import { begunTrial, endTrial, installedBinary } from "./installed.ts";
+import { begunTrial, endTrial, installedBinary, versionOf } from "./installed.ts";
 import { type Blame, reject, rollback, type UpdateOptions, type UpdateOutcome, update } from "./update.ts";
 
 export interface TrialOptions extends UpdateOptions {
@@ -28,14 +28,18 @@ type Failed = Extract<TrialOutcome, { readonly kind: "failed" }>;
 /**
  * An update that holds only when the new version serves: else the version before comes back, and where the new one is at
  * fault no update takes it again by itself. What others have installed is let serve too, and not taken back; nor is a version that was not
- * tried to the end because of the signal. A trial of the running version that was cut short is gone through first.
- * Throws a TunnelError as `update` does; one about a version that failed says why that was as well.
+ * tried to the end because of the signal. A trial that was cut short, of what is installed now, is gone through first,
+ * whoever began it. Throws a TunnelError as `update` does; one about a version that failed says why that was as well.
  */
 export async function updateOnTrial(options: TrialOptions): Promise<TrialOutcome> {
-  const { running } = options;
-  if ((await begunTrial(installedBinary(running.path))) === running.version) {
-    const failed = await tryOut(options, running.version, true);
+  const { running, clock } = options;
+  const binary = installedBinary(running.path);
+  const begun = await begunTrial(binary);
+  if (begun !== undefined && begun === (await versionOf(binary.path, clock).catch(() => undefined))) {
+    const failed = await tryOut(options, begun, true);
     if (failed !== undefined) return failed;
+    // What is newer still is for the version that serves now.
+    if (begun !== running.version) return { kind: "current", version: begun };
   }
   const outcome = await update({ ...options, onTrial: true });
   if (outcome.kind === "rejected" || outcome.kind === "available") return outcome;

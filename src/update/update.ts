@@ -88,7 +88,8 @@ interface Release {
  * Brings the binary that runs to another version: found, verified, downloaded, tried, and only then put in its place.
  * Where another process has put the same version or, unless a downgrade is wanted, a newer one there, that stays, and it
  * is `current`. Throws a TunnelError, and then what was installed before is still there as it was, unless the message says
- * that the new version is there: what failed is then only what is written down beside it.
+ * that the new version is there: what failed is then only what is written down beside it. On trial no message says so,
+ * since all of that is written before.
  */
 export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
   const { running, clock } = options;
@@ -126,9 +127,11 @@ export async function update(options: UpdateOptions): Promise<UpdateOutcome> {
       await rm(fresh, { force: true });
       throw toTunnelError(error, "update.failed", `Cannot replace "${binary.path}"`);
     }
-    // Somebody wants this one: a trial that a kill has cut short, of whatever version, must not take it back.
-    if (options.onTrial !== true) await afterReplace(binary, to, () => endTrial(binary));
-    await afterReplace(binary, to, () => forget(binary.rejected, to));
+    if (options.onTrial !== true) {
+      // Somebody wants this one: a trial that a kill has cut short, of whatever version, must not take it back.
+      await afterReplace(binary, to, () => endTrial(binary));
+      await afterReplace(binary, to, () => forget(binary.rejected, to));
+    }
   } finally {
     await unlock();
   }
@@ -256,20 +259,26 @@ export async function verifyBeside(
   return verified.value;
 }
 
-/** A trial is written down before the file is replaced, so that a kill in between leaves none that nobody tries. */
+/**
+ * All is written down before the file is replaced: neither a kill nor a failure in between leaves a version installed that
+ * nobody tries.
+ */
 async function replaceOnTrial(
   binary: InstalledBinary,
   fresh: string,
   { to, there }: { readonly to: string; readonly there: string },
 ): Promise<void> {
   const before = await begunTrial(binary);
+  const rejection = await rejectionOf(binary.rejected, to);
   try {
     await beginTrial(binary, to);
+    await forget(binary.rejected, to);
     await replace(binary, fresh);
   } catch (error) {
     // What stays may be on trial itself.
     const restored = before === there ? beginTrial(binary, there) : endTrial(binary);
     await restored.catch(() => undefined);
+    if (rejection !== undefined) await remember(binary.rejected, rejection).catch(() => undefined);
     throw error;
   }
 }

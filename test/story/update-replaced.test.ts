@@ -1,8 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../../src/core/clock.ts";
+import { TunnelError } from "../../src/core/errors.ts";
 import { minisignDigest, signMinisign } from "../../src/update/signature.ts";
+import { updateOnTrial } from "../../src/update/trial.ts";
 import { type UpdateOptions, update } from "../../src/update/update.ts";
 import { makeMinisignKey } from "../support/minisign-key.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
@@ -48,18 +50,41 @@ const OBSTACLES = {
 };
 
 describe.skipIf(process.platform === "win32")("what fails beside a program that was replaced", () => {
-  test.each([
-    ["memory", false],
-    ["memory", true],
-    ["trial", false],
-  ] as const)("is not said to be the replacement: %s, on trial: %p", async (obstacle, onTrial) => {
+  test.each(["memory", "trial"] as const)("is not said to be the replacement: %s", async (obstacle) => {
     using at = install();
     OBSTACLES[obstacle](at.bin);
-    const failed = await update({ ...at.options, onTrial }).then(String, String);
+    const failed = await update(at.options).then(String, String);
     expect(failed).toContain(
       `"${at.path}" is version ${NEW} now, but what is remembered beside it cannot be changed: `,
     );
     expect(readFileSync(at.path, "utf8")).toContain(NEW);
+  });
+
+  test.each(["memory", "trial"] as const)("comes before it on trial, and nothing is replaced: %s", async (obstacle) => {
+    using at = install();
+    OBSTACLES[obstacle](at.bin);
+    const takeOver = (): Promise<void> => Promise.reject(new TunnelError("update.failed", "It is not connected"));
+    expect(await updateOnTrial({ ...at.options, takeOver }).then(String, String)).toContain(
+      `Cannot replace "${at.path}": `,
+    );
+    expect(readFileSync(at.path, "utf8")).toContain(OLD);
+    rmSync(join(at.bin, ".culvert.rejected.tmp"), { recursive: true, force: true });
+    rmSync(join(at.bin, ".culvert.trial"), { recursive: true, force: true });
+    expect(await updateOnTrial({ ...at.options, takeOver })).toMatchObject({
+      ...{ kind: "failed", version: NEW, backTo: OLD, rejected: true },
+    });
+    expect(readFileSync(at.path, "utf8")).toContain(OLD);
+  });
+
+  test("and a replacement on trial that fails takes nothing from what is remembered", async () => {
+    using at = install();
+    const rejection = { version: NEW, at: "2026-01-02T03:04:05.678Z", reason: "broken" };
+    writeFileSync(join(at.bin, ".culvert.rejected"), JSON.stringify({ rejected: [rejection] }));
+    mkdirSync(join(at.bin, "culvert.previous", "in-the-way"), { recursive: true });
+    expect(await update({ ...at.options, onTrial: true }).then(String, String)).toContain("Cannot replace");
+    expect(await update({ ...at.options, evenIfRejected: false })).toEqual({ kind: "rejected", rejection });
+    expect(readdirSync(at.bin)).not.toContain(".culvert.trial");
+    expect(readFileSync(at.path, "utf8")).toContain(OLD);
   });
 
   test("and a replacement that fails is, with the old version in its place", async () => {

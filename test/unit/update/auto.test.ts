@@ -246,6 +246,29 @@ describe("by itself", () => {
       expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.1.0") });
     });
 
+    test.each(["1.1.0", "1.0.5"])("is gone through by one that runs the version before as well: %s", async (there) => {
+      for (const serves of [false, true]) {
+        using it = await prepare(there);
+        const { path } = it.options.running;
+        writeFileSync(join(dirname(path), ".culvert.trial"), `${there}\n`);
+        writeFileSync(`${path}.previous`, program("1.0.0"), { mode: 0o755 });
+        const tried: string[] = [];
+        const outcome = await updateOnTrial({
+          ...{ ...it.options, allowDowngrade: false, check: false, onProgress: () => {} },
+          takeOver: async (version) => {
+            tried.push(version);
+            if (!serves) await failing();
+          },
+        });
+        expect(outcome).toMatchObject(
+          serves ? { kind: "current", version: there } : { kind: "failed", version: there, backTo: "1.0.0" },
+        );
+        expect(tried).toEqual([there]);
+        const files = [...(serves ? [] : [".culvert.rejected"]), "culvert", "culvert.previous"];
+        expect(it.left()).toEqual({ files, runs: program(serves ? there : "1.0.0") });
+      }
+    });
+
     test("ends with the version before when the new one does not serve", async () => {
       const { it, next } = await cutShort();
       using _ = it;
