@@ -10,13 +10,18 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { systemCode } from "./errors.ts";
 
 const PERMISSIONS = 0o777;
 /** Whatever it gets at the end: nobody else reads it before. */
 const FIRST_MODE = 0o600;
+/** The answers of a file system that keeps no permissions. */
+const NO_PERMISSIONS: ReadonlySet<string | undefined> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
 export interface WholeFileOptions {
-  /** Permissions, exactly these whatever the umask is; Windows has none. */
+  /**
+   * Permissions, exactly these whatever the umask is; Windows has none, and a file system that keeps none gives its own.
+   */
   readonly mode: number;
   /** Id of the account that gets the file; default: whose the process is. Only root gives files away. */
   readonly owner?: number | undefined;
@@ -91,8 +96,9 @@ function setPermissions(file: number, { mode, owner }: WholeFileOptions): void {
     try {
       fchmodSync(file, mode);
     } catch (error) {
-      // It was made like that: a file system that knows no permissions refuses to set any.
-      if (mode !== FIRST_MODE) throw error;
+      // Who has made a file may set its mode, unless modes do not count there: whoever mounted that decides who reads it,
+      // a secret too, and no other way to write the file would change that.
+      if (!NO_PERMISSIONS.has(systemCode(error))) throw error;
     }
   }
   if (owner !== undefined && now.uid !== owner) fchownSync(file, owner, now.gid);

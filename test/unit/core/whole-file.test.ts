@@ -28,11 +28,12 @@ function codeOf(work: () => void): unknown {
   return "nothing thrown";
 }
 
-/** A folder on a file system of {@link ROOM_KB}, or why there is none. */
-function makeSmallDisk(): (Disposable & { readonly path: string }) | string {
+/** A folder on a file system that a command mounts at the path behind its arguments, or why there is none. */
+function makeDisk(command: string, args: readonly string[]): (Disposable & { readonly path: string }) | string {
+  if (!isRoot) return "this is another account";
   const dir = makeTempDir();
   try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", `size=${ROOM_KB}k`, "tmpfs", dir.path], { stdio: "pipe" });
+    execFileSync(command, [...args, dir.path], { stdio: "pipe" });
   } catch (error) {
     dir[Symbol.dispose]();
     return error instanceof Error ? error.message.trim() : String(error);
@@ -108,7 +109,7 @@ describe("replacing a file", () => {
   });
 
   test("a full disk leaves the old one whole, and nothing beside it", () => {
-    const disk = makeSmallDisk();
+    const disk = makeDisk("mount", ["-t", "tmpfs", "-o", `size=${ROOM_KB}k`, "tmpfs"]);
     if (typeof disk === "string") {
       console.warn(`Not tested: a full disk needs a small file system, which only root can mount (${disk})`);
       return;
@@ -124,6 +125,29 @@ describe("replacing a file", () => {
     }
     replaceFile(path, "new", { mode: 0o600 });
     expect(readFileSync(path, "utf8")).toBe("new");
+  });
+
+  test("a file system that keeps no permissions gives it its own, whatever the mode", () => {
+    using below = makeTempDir();
+    // As FAT is, which not every kernel can mount.
+    const disk = makeDisk("bindfs", ["--chmod-deny", "--perms=0755", below.path]);
+    if (typeof disk === "string") {
+      console.warn(`Not tested: a file system without permissions needs bindfs, FUSE and root (${disk})`);
+      return;
+    }
+    using dir = disk;
+    const path = join(dir.path, "file");
+    for (const mode of [0o600, 0o644, 0o640]) {
+      for (const content of ["old", "new"]) {
+        replaceFile(path, content, { mode });
+        expect({ mode, text: readFileSync(path, "utf8") }).toEqual({ mode, text: content });
+      }
+      expect(statSync(path).mode & 0o777).toBe(0o755);
+      // Below it is what it was made as: nobody else's.
+      expect(statSync(join(below.path, "file")).mode & 0o777).toBe(0o600);
+      expect(readdirSync(dir.path)).toEqual(["file"]);
+    }
+    expect(codeOf(() => chmodSync(path, 0o644))).toBe("EPERM");
   });
 
   test.skipIf(!isRoot)("root gives it to an account, with the mode", () => {
