@@ -22,7 +22,7 @@ const KEY_OWNERS = [
 /** What a code is for that lets somebody in, once; codes of countries and of errors do not. */
 const CODE_USES = [
   ...["access", "activation", "backup", "confirm(?:ation)?", "device", "invit(?:e|ation)", "login", "recovery"],
-  ...["reset", "security", "verif(?:y|ication)"],
+  ...["reset", "security", "verif(?:y|ication)", "mfa", "2[^a-z0-9]?fa", "sms", "one[^a-z0-9]?time"],
 ];
 const SECRET = new RegExp(
   [
@@ -40,6 +40,18 @@ const FIELDS: ReadonlySet<string> = new Set([
   ...["key", "code", "pass", "pin", "ssn", "cardnumber", "creditcardnumber", "ccnumber"],
   ...["cvv", "cvv2", "cvc", "cvc2", "cardcvv", "cardcvc", "cccsc"],
 ]);
+/** A key or code of something, in a query or form: what is in front of the last separator says of what. */
+const OF_SOMETHING = /(?<![a-z0-9])([a-z0-9]+)[^a-z0-9]+(?:key|code)[^a-z0-9]*$/;
+/** Whose key or code lets nobody in; of what is not here it is hidden: a log that hides too much does less harm. */
+const HARMLESS: ReadonlySet<string> = new Set(
+  [
+    "cache primary foreign partition row range sort group unique surrogate idempotency",
+    "public object translation i18n socket websocket",
+    "zip postal post area region state city country currency language lang locale",
+    "iso airport iata icao status error err exit http response result return",
+    "reason source color colour product item category type",
+  ].flatMap((words) => words.split(" ")),
+);
 const ORDINARY_MEMBERS: ReadonlySet<string> = new Set(["key", "code"]);
 const PUNCTUATION = /[^a-z0-9]/g;
 
@@ -53,17 +65,22 @@ const MAX_KNOWN_CHARS = 40;
  */
 export const isSecretName = remembering((name) => {
   if (name.length > MAX_NAME_CHARS) return true;
-  return SECRET.test(name.replace(CAMEL_CASE, "$1-$2").toLowerCase());
+  return SECRET.test(spaced(name));
 });
 
 /** The same for a parameter of a query or a field of a form, its name encoded or not. */
 export const isSecretField = remembering((name) => {
   const plain = decodeParameter(name);
-  return isSecretName(plain) || FIELDS.has(bare(plain));
+  if (isSecretName(plain) || FIELDS.has(bare(plain))) return true;
+  const [, owner] = OF_SOMETHING.exec(spaced(plain)) ?? [];
+  return owner !== undefined && !HARMLESS.has(owner);
 });
 
-/** The same for a member of JSON: `key` and `code` are what most errors and lists of JSON have. */
-export const isSecretMember = remembering((name) => isSecretField(name) && !ORDINARY_MEMBERS.has(bare(name)));
+/** The same for a member of JSON: a `key` or `code`, of whatever, is what most errors and lists of JSON have. */
+export const isSecretMember = remembering((name) => {
+  const plain = decodeParameter(name);
+  return isSecretName(plain) || (FIELDS.has(bare(plain)) && !ORDINARY_MEMBERS.has(bare(plain)));
+});
 
 function remembering(judge: (name: string) => boolean): (name: string) => boolean {
   const known = new Map<string, boolean>();
@@ -83,12 +100,17 @@ function remembering(judge: (name: string) => boolean): (name: string) => boolea
 /** A name or value of a query or form, plain; of what is not UTF-8, or was cut off within a character, the ASCII alone. */
 export function decodeParameter(text: string): string {
   if (!text.includes("%") && !text.includes("+")) return text;
-  const spaced = text.replaceAll("+", " ");
+  const plain = text.replaceAll("+", " ");
   try {
-    return decodeURIComponent(spaced);
+    return decodeURIComponent(plain);
   } catch {
-    return spaced.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
+    return plain.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
   }
+}
+
+/** In lower case, the words of `camelCase` apart. */
+function spaced(name: string): string {
+  return name.replace(CAMEL_CASE, "$1-$2").toLowerCase();
 }
 
 function bare(name: string): string {

@@ -1,5 +1,5 @@
 import { percentEncoded, printable } from "../core/printable.ts";
-import { HIDDEN, isSecretField } from "../core/secret-names.ts";
+import { redactTarget } from "../core/redact-target.ts";
 import { headerValue } from "../wire/headers.ts";
 import type { AccessEntry } from "./listener/visitor-deps.ts";
 
@@ -17,7 +17,6 @@ export interface AccessLineContext {
 
 /** Longest text of one field: whoever sends a longer one has no claim on our disk. */
 const MAX_FIELD_CHARS = 2_048;
-const [AMPERSAND, SEMICOLON, HASH, QUESTION, EQUALS] = [0x26, 0x3b, 0x23, 0x3f, 0x3d];
 
 /** One line of the access log, with its end. */
 export function accessLine(format: AccessLogFormat, entry: AccessEntry, context: AccessLineContext): string {
@@ -70,39 +69,13 @@ function combinedLine(entry: AccessEntry, context: AccessLineContext): string {
 
 /** A target or URL without its query, or with the secrets in it hidden; credentials before a host go always. */
 function shownTarget(target: string, query: boolean): string {
-  const shown = query ? withoutSecrets(target) : withoutQuery(target);
-  return bounded(shown.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/?#@]*@/i, "$1"));
+  const bare = target.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/?#@]*@/i, "$1");
+  return bounded(query ? redactTarget(bare) : withoutQuery(bare));
 }
 
 function withoutQuery(target: string): string {
   const end = target.search(/[?#]/);
   return end < 0 ? target : target.slice(0, end);
-}
-
-/** In time proportional to its length, whoever wrote it. */
-function withoutSecrets(target: string): string {
-  let shown = "";
-  let from = 0;
-  /** Where the name begins that may be here; after `?` too, since a value may be an address. */
-  let name = -1;
-  let hiding = false;
-  const first = target.search(/[?&;#]/);
-  if (first < 0) return target;
-  for (let i = first; i < target.length; i += 1) {
-    const char = target.charCodeAt(i);
-    if (char === AMPERSAND || char === SEMICOLON || char === HASH || (char === QUESTION && !hiding)) {
-      if (hiding) from = i;
-      hiding = false;
-      name = i + 1;
-    } else if (char === EQUALS && name >= 0) {
-      if (isSecretField(target.slice(name, i))) {
-        shown += target.slice(from, i + 1) + HIDDEN;
-        hiding = true;
-      }
-      name = -1;
-    }
-  }
-  return hiding ? shown : shown + target.slice(from);
 }
 
 function bounded(text: string): string {

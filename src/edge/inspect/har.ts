@@ -1,12 +1,13 @@
 import { STATUS_CODES } from "node:http";
 import { setImmediate } from "node:timers";
 import { printable } from "../../core/printable.ts";
+import { redactTarget } from "../../core/redact-target.ts";
 import { HIDDEN } from "../../core/secret-names.ts";
 import { VERSION } from "../../core/version.ts";
 import { headerValue, type RawHeaders } from "../../wire/headers.ts";
 import { type ShownBody, showBody } from "./body-text.ts";
 import type { Recording } from "./recording.ts";
-import { redactHeaders, redactPairs, redactTarget } from "./redact.ts";
+import { redactHeaders, redactPairs } from "./redact.ts";
 
 /**
  * HTTP Archive 1.2 (https://w3c.github.io/web-performance/specs/HAR/Overview.html): what browsers' network panels and

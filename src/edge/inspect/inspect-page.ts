@@ -1,11 +1,12 @@
 import { STATUS_CODES } from "node:http";
+import { redactTarget } from "../../core/redact-target.ts";
 import type { RawHeaders } from "../../wire/headers.ts";
 import { type Html, type HtmlPart, html } from "../pages/html.ts";
 import { pageResponse } from "../pages/page.ts";
 import type { ShownBody } from "./body-text.ts";
 import { urlOf } from "./har.ts";
 import { type BodyCopy, isReplayable, MAX_BODY_BYTES, type Recording } from "./recording.ts";
-import { redactHeaders, redactPairs, redactTarget } from "./redact.ts";
+import { redactHeaders, redactPairs } from "./redact.ts";
 
 const SITE = "Culvert inspector";
 /** How often the page asks for news, in ms. */

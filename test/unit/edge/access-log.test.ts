@@ -35,6 +35,10 @@ test.each([
   ["/a#id_token=x=y&b=1?c==#key=z", "/a#id_token=REDACTED&b=1?c==#key=REDACTED"],
   ["/a?access%5Ftoken=x&%zz=1", "/a?access%5Ftoken=REDACTED&%zz=1"],
   ["http://user:pass@h.example/a?code=x", "http://h.example/a?code=REDACTED"],
+  ["/a?next=/cb%3Fcode%3Ds3cret&b=1", "/a?next=%2Fcb%3Fcode%3DREDACTED&b=1"],
+  ["/login?mfa_code=123456&country_code=de", "/login?mfa_code=REDACTED&country_code=de"],
+  ["/a?next=/cb%3Fcode%3Da+b%20c&b=1", "/a?next=%2Fcb%3Fcode%3DREDACTED&b=1"],
+  ["/a?password=two words&b=1", "/a?password=REDACTED&b=1"],
 ])("with queries %s is logged as %s, and without them not at all", (target, shown) => {
   const path = (query: boolean) =>
     JSON.parse(accessLine("json", { ...ENTRY, target }, { ...CONTEXT, query })).path as string;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { redactTarget } from "../../../../src/core/redact-target.ts";
 import { isSecretName } from "../../../../src/core/secret-names.ts";
-import { redactBody, redactHeaders, redactPairs, redactTarget } from "../../../../src/edge/inspect/redact.ts";
+import { redactBody, redactHeaders, redactPairs } from "../../../../src/edge/inspect/redact.ts";
 
 const SECRET = "hunter2-4f9d";
 

@@ -1,4 +1,4 @@
-import { HIDDEN, isSecretMember, isSecretName } from "../../core/secret-names.ts";
+import { HIDDEN, isSecretMember, isSecretName } from "./secret-names.ts";
 
 /*
  * Every pattern here either begins where a word begins, or ends before another match can begin: on text from a stranger

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { newConnectorId, newTunnelId } from "../../../src/core/ids.ts";
 import { shownHeaders } from "../../../src/core/log-redact.ts";
+import { redactTarget } from "../../../src/core/redact-target.ts";
 import { isSecretField, isSecretName } from "../../../src/core/secret-names.ts";
 import { accessLine } from "../../../src/edge/access-line.ts";
-import { redactBody, redactHeaders, redactPairs, redactTarget } from "../../../src/edge/inspect/redact.ts";
+import { redactBody, redactHeaders, redactPairs } from "../../../src/edge/inspect/redact.ts";
 import type { AccessEntry } from "../../../src/edge/listener/visitor-deps.ts";
 
 const VALUE = "hunter2-4f9d";
@@ -57,7 +58,17 @@ describe("a secret by its name is shown nowhere", () => {
     ...["PHPSESSID", "JSESSIONID", "connect.sid", "accessToken", "refreshtoken", "client_secret", "clientSecret"],
     ...["password", "userPassword", "userpwd", "passwd", "passphrase", "passcode", "sig", "SAMLResponse", "oauth"],
     ...["aws_secret_access_key", "AWSAccessKeyId", "XCSRFToken", "user[password]", "tokens", "credentials"],
-    ...["reset_code", "verificationCode", "device_code", "code_verifier"],
+    ...[
+      "reset_code",
+      "verificationCode",
+      "device_code",
+      "code_verifier",
+      "mfa_code",
+      "2fa_code",
+      "sms_code",
+      "smsCode",
+    ],
+    ...["one_time_code", "one-time-code"],
   ])("%s", (name) => {
     for (const spelled of [name, name.toLowerCase(), name.toUpperCase()])
       expect([spelled, whereShown(spelled)]).toEqual([spelled, []]);
@@ -108,6 +119,23 @@ describe("what is no secret is shown everywhere", () => {
   ])("%s", (name) => {
     for (const spelled of [name, name.toLowerCase()])
       expect([spelled, whereShown(spelled)]).toEqual([spelled, EVERYWHERE]);
+  });
+});
+
+describe("a key or code of what nobody knows is hidden in queries and forms, and left to be looked at elsewhere", () => {
+  test.each([
+    ...["email_code", "sso_code", "pin_code", "join_code", "joinCode", "join.code", "join%5Fcode", "user[code]"],
+    ...["stream_key", "sas_key", "deploy_key", "share_key", "stripe_key", "x-key", "X-KEY", "stream-key[]"],
+  ])("%s", (name) => {
+    expect(isSecretField(name)).toBe(true);
+    expect(whereShown(name)).toEqual(["debugLog", "inspectedField", "inspectedJson"]);
+  });
+
+  test.each([
+    ...["cache_key", "primaryKey", "sort_key", "partition-key", "public_key", "zip_code", "postalCode", "lang_code"],
+    ...["status_code", "http.code", "errorCode", "user_country_code", "address[postal][code]", "currency%5Fcode"],
+  ])("but not %s", (name) => {
+    expect(whereShown(name)).toEqual(EVERYWHERE);
   });
 });
 
