@@ -13,8 +13,8 @@ export interface Context {
   readonly host: Host;
   /** Writes one line on standard output: what a script reads. */
   readonly print: (text: string) => void;
-  /** The same without the line's end. */
-  readonly write: (text: string) => void;
+  /** The same without the line's end. `done`: it has left, or is lost; for what prints without end (ConsoleOutput). */
+  readonly write: (text: string | Uint8Array, done?: (error?: unknown) => void) => void;
   /**
    * Aborts when standard output takes no more: what prints without end ends, all else goes on and has its exit code
    * changed.

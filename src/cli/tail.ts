@@ -7,6 +7,7 @@ import { USER_AGENT } from "../access/stream.ts";
 import { managementToken } from "../api-client/tunnels.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
+import { ConsoleOutput } from "../core/console-output.ts";
 import { TunnelError } from "../core/errors.ts";
 import { parseConnectorId } from "../core/ids.ts";
 import type { ByteChannel } from "../net/channel.ts";
@@ -266,12 +267,14 @@ const CLOSE_REASONS: Readonly<Record<number, string>> = {
 
 function print(context: Context, { filters, render }: TailOptions, channel: ByteChannel): Promise<number> {
   const stop = endOf(context);
+  const output = new ConsoleOutput({ write: context.write });
+  output.onRegained((lines) => context.note(`culvert: Lines of the log were lost, since nobody read them: ${lines}`));
   return new Promise((resolve) => {
     const socket = new TextSocket(
       channel,
       {
         onMessage: (text) => {
-          for (const line of (text === undefined ? undefined : parseLogs(text)) ?? []) context.print(render(line));
+          for (const line of (text === undefined ? undefined : parseLogs(text)) ?? []) output.write(render(line));
         },
         onDrain: () => {},
         onClose: (code, reason) => {

@@ -3,7 +3,7 @@ export const MAX_WAITING_CHARS = 4 * 1024 * 1024;
 
 /** A stream that says when a text has left it, such as `process.stderr`. */
 export interface ConsoleStream {
-  write(lines: string | Uint8Array, done: (error?: Error | null) => void): unknown;
+  write(lines: string | Uint8Array, done: (error?: unknown) => void): unknown;
 }
 
 /** Where lines go. */

@@ -2,7 +2,7 @@ import { systemCode } from "./errors.ts";
 
 /** A stream that says why a text cannot leave it, and when all have left it, such as `process.stdout`. */
 export interface OutputStream {
-  write(text: string, done: (error?: Error | null) => void): unknown;
+  write(text: string | Uint8Array, done: (error?: unknown) => void): unknown;
   end(done: () => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
 }
@@ -18,7 +18,8 @@ const LEFT: ReadonlySet<string | undefined> = new Set(["EPIPE", "EOF", "ECONNRES
 
 /**
  * What a command prints for whoever runs it. Writing never waits and never throws: the first error is kept and told,
- * and nothing is written after it.
+ * and nothing is written after it. Of what waits for a reader nothing is dropped, so that a slow one gets all: who
+ * prints without end counts what waits by `done`, as ConsoleOutput does.
  */
 export class StandardOutput {
   readonly #open: () => OutputStream;
@@ -37,21 +38,26 @@ export class StandardOutput {
     return this.#loss;
   }
 
-  readonly write = (text: string): void => {
-    if (this.#loss !== undefined) return;
+  /** `done`: the text has left, or is lost. Bun's `writableLength` cannot tell: it is 0 while a pipe's reader waits. */
+  readonly write = (text: string | Uint8Array, done?: (error?: unknown) => void): void => {
+    const onDone = (error?: unknown): void => {
+      this.#onDone(error);
+      done?.(error);
+    };
+    if (this.#loss !== undefined) {
+      onDone(this.#loss.error);
+      return;
+    }
     try {
       this.#stream ??= this.#opened();
-      this.#stream.write(text, this.#onDone);
+      this.#stream.write(text, onDone);
     } catch (error) {
       // Deno's throws.
-      this.#onDone(error);
+      onDone(error);
     }
   };
 
-  /**
-   * The last call: resolves once everything written has left or is lost. Only the end tells in Bun, which says of a
-   * text that it is done while it still waits for a pipe's reader.
-   */
+  /** The last call: resolves once everything written has left or is lost. */
   async end(): Promise<void> {
     const stream = this.#stream;
     if (stream === undefined || this.#loss !== undefined) return;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -412,6 +412,45 @@ describe("following a log by command", () => {
     },
   );
 
+  test("keeps 4 MiB for a reader that stays but does not read, and says how many lines it lost then", async () => {
+    await using server = pushingLogs();
+    using dir = makeTempDir();
+    const pipe = join(dir.path, "pipe");
+    await runProcess(["mkfifo", pipe]);
+    // For both directions, so that opening it waits for nobody.
+    const held = openSync(pipe, constants.O_RDWR);
+    using _held = { [Symbol.dispose]: () => closeSync(held) };
+    const token = await forged(crypto.randomUUID());
+    const argv = [
+      ...culvertCommand(),
+      "tail",
+      "--output",
+      "json",
+      "--management-hostname",
+      server.at,
+      "--token",
+      token,
+    ];
+    await using tail = startProcess(["sh", "-c", 'exec "$@" >"$0"', pipe, ...argv]);
+    const lines = Array.from({ length: 200 }, (_one, i) => `${i} ${"x".repeat(64 * 1024)}`);
+    await server.push(lines);
+    expect(tail.stderr).toBe("");
+    await using reader = startProcess(["cat", pipe]);
+    const [, lost = ""] = await tail.errorLine(
+      /^culvert: Lines of the log were lost, since nobody read them: (\d+)\n$/,
+    );
+    await server.push(["last"]);
+    await reader.outputLine(/"last"/);
+    const read = reader.stdout.trimEnd().split("\n");
+    expect(read.every((line) => JSON.parse(line) !== null)).toBe(true);
+    expect(read.length + Number(lost)).toBe(lines.length + 1);
+    // What a pipe holds comes on top.
+    expect(reader.stdout.length).toBeGreaterThan(3 * 1024 * 1024);
+    expect(reader.stdout.length).toBeLessThan(5 * 1024 * 1024);
+    tail.signal("SIGINT");
+    expect(await tail.exitCode()).toBe(0);
+  }, 30_000);
+
   test("says why it cannot", async () => {
     await using world = await startWorld();
     const none = await world.edge.culvert("tail", "web");
@@ -422,6 +461,33 @@ describe("following a log by command", () => {
     expect([wrong.code, wrong.stderr]).toEqual([255, expect.stringMatching(/--level must be.*\n.*--sample must be/)]);
   }, 20_000);
 });
+
+/** What sends whoever follows it the lines it is given. `push` resolves once all of them have come there. */
+function pushingLogs(): AsyncDisposable & { readonly at: string; push(messages: readonly string[]): Promise<void> } {
+  const following = Promise.withResolvers<Bun.ServerWebSocket<undefined>>();
+  let onPong = (): void => {};
+  const server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: (request, self) => (self.upgrade(request) ? undefined : new Response("no WebSocket", { status: 400 })),
+    websocket: { message: (socket) => following.resolve(socket), pong: () => onPong() },
+  });
+  return {
+    at: `http://127.0.0.1:${server.port}`,
+    push: async (messages) => {
+      const socket = await following.promise;
+      for (const message of messages) {
+        const line = { time: "2026-01-01T00:00:00Z", level: "info", event: "http", message };
+        socket.send(JSON.stringify({ type: "logs", logs: [line] }));
+        await new Promise<void>((resolve) => {
+          onPong = resolve;
+          socket.ping();
+        });
+      }
+    },
+    [Symbol.asyncDispose]: () => server.stop(true),
+  };
+}
 
 /** Makes requests until one stands in what a command prints, and gives its line. */
 function followed(world: World, tail: OwnedProcess): Promise<string> {

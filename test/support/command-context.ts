@@ -9,7 +9,7 @@ export function commandContext(parts: Partial<Context>): Context {
     positionals: [],
     host: memoryHost(),
     print: () => {},
-    write: () => {},
+    write: (_text, done) => done?.(),
     outputLost: new AbortController().signal,
     note: () => {},
     console: new ConsoleOutput({ write: (_lines, done) => done() }),

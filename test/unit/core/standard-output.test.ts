@@ -4,16 +4,21 @@ import { type OutputLoss, type OutputStream, StandardOutput } from "../../../src
 
 /** A stream whose end waits until it is let go. */
 function stream() {
-  const written: string[] = [];
+  const written: (string | Uint8Array)[] = [];
+  const dones: ((error?: unknown) => void)[] = [];
   const events = new EventEmitter();
   const ends: (() => void)[] = [];
   const opened: OutputStream = {
-    write: (text) => written.push(text),
+    write: (text, done) => {
+      written.push(text);
+      dones.push(done);
+    },
     end: (done) => ends.push(done),
     on: (event, listener) => events.on(event, listener),
   };
   return {
     written,
+    dones,
     opened,
     ends,
     fail: (code: string) => events.emit("error", Object.assign(new Error(code), { code })),
@@ -91,4 +96,23 @@ test("a stream that throws has lost its output like any other", () => {
   );
   output.write("a");
   expect(output.loss).toEqual({ kind: "failed", error: thrown });
+});
+
+test("who wrote a text learns when it has left, and when it is lost", () => {
+  const { written, dones, opened, fail } = stream();
+  const output = new StandardOutput(
+    () => opened,
+    () => {},
+  );
+  const told: unknown[] = [];
+  output.write("a", (error) => told.push(error));
+  output.write("b", (error) => told.push(error));
+  expect(told).toEqual([]);
+  dones[0]?.(null);
+  fail("EPIPE");
+  output.write("c", (error) => told.push(error));
+  const lost = expect.objectContaining({ code: "EPIPE" });
+  expect({ told, written }).toEqual({ told: [null, lost], written: ["a", "b"] });
+  dones[1]?.(output.loss?.error);
+  expect(told).toEqual([null, lost, lost]);
 });
