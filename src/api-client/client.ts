@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { TunnelError } from "../core/errors.ts";
+import { systemCode, TunnelError } from "../core/errors.ts";
 import { type JsonAnswer, sendJson } from "./http-json.ts";
 
 /** Where Cloudflare's API is; `--api-url` names another one, such as that of an edge of one's own. */
@@ -115,6 +115,8 @@ export class ApiClient {
       ca,
       timeoutMs: TIMEOUT_MS,
       signal,
+    }).catch((error: unknown) => {
+      throw withHint(error, url);
     });
     return readEnvelope(answer, url);
   }
@@ -126,6 +128,19 @@ export class ApiClient {
     const where = issue === undefined || issue.path.length === 0 ? "" : ` at "${issue.path.join(".")}"`;
     throw new TunnelError("api.failed", `The API's answer to ${path} is not what was expected${where}`);
   }
+}
+
+/** Codes with which a server hangs up on clear text that speaks TLS, or is just being restarted; of Node and of Bun. */
+const HUNG_UP = /^(?:ECONNRESET|EPIPE|HPE_|ConnectionClosed)/;
+
+/** Servers with TLS hang up on clear text, which says nothing to anybody: an `http:` address in cert.pem may be out of date. */
+function withHint(error: unknown, url: URL): unknown {
+  if (!(error instanceof TunnelError) || error.code !== "api.unreachable" || url.protocol !== "http:") return error;
+  if (!HUNG_UP.test(systemCode(error.cause) ?? "")) return error;
+  const { code, message, retry, cause } = error;
+  const renew = `culvert edge init --force --api-url https://${url.host}`;
+  const hint = `see that the edge runs; if it does, it may speak TLS now, and ${renew} on its machine makes a cert.pem for that`;
+  return new TunnelError(code, `${message}; ${hint}`, { retry, cause });
 }
 
 function readEnvelope(answer: JsonAnswer, url: URL): Envelope {

@@ -1,6 +1,6 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { describe, systemCode, TunnelError } from "../core/errors.ts";
+import { describe, TunnelError } from "../core/errors.ts";
 import { answerLocal, isLocalName } from "../net/local-names.ts";
 
 /** Bytes of an answer that are read; the longest lists are cut into pages far below it. */
@@ -27,7 +27,7 @@ export interface JsonAnswer {
 
 /**
  * One request with a whole answer. Redirects are answers: an API does not move, and a token must not follow one.
- * Rejects with `api.unreachable`, `timeout` or `aborted`.
+ * Rejects with `api.unreachable`, whose cause is what the system said, `timeout` or `aborted`.
  */
 export function sendJson(request: JsonRequest): Promise<JsonAnswer> {
   const { url, timeoutMs } = request;
@@ -71,18 +71,9 @@ export function sendJson(request: JsonRequest): Promise<JsonAnswer> {
       if (request.signal.aborted) reject(new TunnelError("aborted", "Given up"));
       else if (late.aborted)
         reject(new TunnelError("timeout", `The API at ${url.origin} did not answer in time`, { retry: "same" }));
-      else reject(error instanceof TunnelError ? error : unreachable(whyOf(error, url), error));
+      else reject(error instanceof TunnelError ? error : unreachable(describe(error), error));
     };
     outgoing.on("error", fail);
     outgoing.end(request.body);
   });
-}
-
-/** Servers with TLS hang up on clear text, which says nothing to anybody. */
-function whyOf(error: unknown, url: URL): string {
-  const why = describe(error);
-  const cut = url.protocol === "http:" && /^(?:ECONNRESET|EPIPE|HPE_|ConnectionClosed)/.test(systemCode(error) ?? "");
-  if (!cut) return why;
-  const secure = `https://${url.host}`;
-  return `${why}; it may speak TLS now: on the edge's machine, culvert edge init --force --api-url ${secure} makes a cert.pem for that`;
 }
