@@ -34,7 +34,7 @@ export const LOCAL_COMMANDS: readonly Command[] = [
     name: "diag",
     summary: "Collect what is known about the connector here in a zip file",
     description:
-      "Collects state, configuration, metrics, profiles and network of a connector on this machine in a zip file that can be shown to others: no secret is in it.",
+      "Collects state, configuration, metrics, profiles and network of a connector on this machine in a zip file that can be shown to others: no secret is in it. A password (--metrics-auth) is only sent to an address given with --metrics.",
     examples: ["culvert tunnel diag", "culvert tunnel diag --metrics 127.0.0.1:20241 --no-diag-logs"],
     flags: DIAG_FLAGS,
     reads: TUNNEL_FLAGS.filter(({ name }) => name === "metrics" || name === "metrics-auth"),

@@ -26,8 +26,15 @@ export async function run(context: Context): Promise<number> {
     return EXIT.usage;
   }
   const auth = values.string("metrics-auth");
-  const places = given === undefined ? placesToLook(undefined) : placesToLook(given).slice(0, 1);
-  const found = await findConnectors(places, { timeoutMs: LOOK_MS, auth });
+  if (given === undefined && auth !== undefined) {
+    const from = values.source("metrics-auth") === "env" ? "$TUNNEL_METRICS_AUTH" : "--metrics-auth";
+    context.note(
+      `culvert: ${from} needs --metrics HOST:PORT, as the connector's log tells it: a password is only sent to an address that you name`,
+    );
+    return EXIT.usage;
+  }
+  const places = given === undefined ? placesToLook(undefined) : placesToLook(given, auth).slice(0, 1);
+  const found = await findConnectors(places, LOOK_MS);
   const [connector] = found;
   if (connector === undefined) {
     context.print("No instances found: start the connector, or give its address with --metrics");
@@ -43,13 +50,13 @@ export async function run(context: Context): Promise<number> {
   if (connector.denied) {
     const why =
       auth === undefined
-        ? "asks for a password: give it with --metrics-auth USER:PASSWORD"
-        : "did not get or take that password: correct --metrics-auth, and give its address with --metrics";
+        ? "asks for a password: give it with --metrics-auth USER:PASSWORD, and with --metrics the address that its log tells"
+        : "did not take that password: correct --metrics-auth";
     context.note(`culvert: The connector at ${formatAddress(connector.address)} ${why}`);
     return EXIT.failed;
   }
   const without = new Set(PARTS.filter((part) => values.bool(`no-diag-${part}`)));
-  const { zip, results } = await collect({ connector, auth, without, log: logSource(values), clock: systemClock });
+  const { zip, results } = await collect({ connector, without, log: logSource(values), clock: systemClock });
   const stamp = new Date(systemClock.wallMs()).toISOString().slice(0, 19).replaceAll(":", "-");
   const name = `culvert-diag-${stamp}.zip`;
   try {

@@ -17,10 +17,10 @@ export async function run(context: Context): Promise<number> {
   }
   // A given address is meant; without one the first connector that answers is.
   const places = given === undefined ? placesToLook(undefined) : placesToLook(given).slice(0, 1);
-  const answers = await Promise.all(places.map((place) => readReadiness(place, TIMEOUT_MS)));
+  const answers = await Promise.all(places.map(({ address }) => readReadiness(address, TIMEOUT_MS)));
   const found = answers.find((answer) => answer !== undefined);
   if (found === undefined) {
-    const where = places.map(formatAddress).join(", ");
+    const where = places.map(({ address }) => formatAddress(address)).join(", ");
     context.note(`culvert: No connector answers at ${where}: start it, or give its address with --metrics`);
     return EXIT.failed;
   }

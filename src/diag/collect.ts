@@ -23,8 +23,6 @@ export type Part = "logs" | "metrics" | "system" | "runtime" | "network";
 
 export interface CollectOptions {
   readonly connector: LocalConnector;
-  /** `user:password` that the connector's metrics ask for. */
-  readonly auth: string | undefined;
   /** What to leave out. */
   readonly without: ReadonlySet<Part>;
   readonly log: LogSource;
@@ -49,14 +47,15 @@ export interface Collected {
  * section 19). Its memory is left out, since that holds the tunnel's secret; texts are cleaned of what looks like one.
  */
 export async function collect(options: CollectOptions): Promise<Collected> {
-  const { connector, without, auth, clock } = options;
+  const { connector, without, clock } = options;
+  const { address, auth } = connector;
   const page = async (path: string, timeoutMs = PAGE_MS): Promise<Uint8Array> => {
-    const answer = await fetchPage(connector.address, path, { timeoutMs, auth });
+    const answer = await fetchPage(address, path, { timeoutMs, auth });
     if (answer === undefined) throw new Error(`${path} gives no answer`);
     if (answer.status !== 200) throw new Error(`${path} answers ${answer.status}`);
     return answer.body;
   };
-  const reader = { namedBy: listenerUid(connector.address), self: process.getuid?.() };
+  const reader = { namedBy: listenerUid(address), self: process.getuid?.() };
   let ways: Promise<readonly Way[]> | undefined;
   const looked = (): Promise<readonly Way[]> => {
     ways ??= page("/diag/tunnel").then(traces);

@@ -13,7 +13,7 @@ export interface Page {
   readonly body: Uint8Array;
 }
 
-export interface FetchOptions {
+interface FetchOptions {
   readonly timeoutMs: number;
   /** `user:password`, for servers that ask for it; it goes to no other address than the one that is asked. */
   readonly auth?: string | undefined;
@@ -49,9 +49,15 @@ export function fetchPage(address: StatusAddress, path: string, options: FetchOp
   });
 }
 
-/** A connector that runs on this machine, as its metrics server tells. */
-export interface LocalConnector {
+/** Where to look for a connector. */
+export interface Place {
   readonly address: StatusAddress;
+  /** `user:password` to send there; undefined = none, for whoever listens there was not named. */
+  readonly auth: string | undefined;
+}
+
+/** A connector that runs on this machine, as its metrics server tells. */
+export interface LocalConnector extends Place {
   readonly connectorId: string;
   readonly readyConnections: number;
   /** Undefined = it does not say. */
@@ -79,27 +85,24 @@ export async function readReadiness(address: StatusAddress, timeoutMs: number): 
   return { status: page.status, readyConnections, connectorId };
 }
 
-/**
- * The connectors at these addresses, asked all at once. The password is for the first address, which was configured;
- * strangers at the others are not told.
- */
-export async function findConnectors(
-  addresses: readonly StatusAddress[],
-  options: FetchOptions,
-): Promise<readonly LocalConnector[]> {
-  const found = await Promise.all(
-    addresses.map((address, i) => lookAt(address, i === 0 ? options : { ...options, auth: undefined })),
-  );
+/** The connectors at these places, asked all at once. */
+export async function findConnectors(places: readonly Place[], timeoutMs: number): Promise<readonly LocalConnector[]> {
+  const found = await Promise.all(places.map((place) => lookAt(place, timeoutMs)));
   const byId = new Map<string, LocalConnector>();
   for (const one of found) if (one !== undefined && !byId.has(one.connectorId)) byId.set(one.connectorId, one);
   return [...byId.values()];
 }
 
-/** The address that was configured, and the known ports of this machine. */
-export function placesToLook(configured: StatusAddress | undefined): readonly StatusAddress[] {
-  const known = LOOPBACK_HOSTS.flatMap((host) => KNOWN_METRICS_PORTS.map((port) => ({ host, port })));
+/**
+ * The address that was configured, and the known ports of this machine. The password is for the configured one: anybody
+ * may listen at the others.
+ */
+export function placesToLook(configured: StatusAddress | undefined, auth?: string): readonly Place[] {
+  const known = LOOPBACK_HOSTS.flatMap((host) =>
+    KNOWN_METRICS_PORTS.map((port) => ({ address: { host, port }, auth: undefined })),
+  );
   if (configured === undefined || ("port" in configured && configured.port === 0)) return known;
-  return [reachable(configured), ...known];
+  return [{ address: reachable(configured), auth }, ...known];
 }
 
 /** An address to listen at, as one to connect to. */
@@ -109,9 +112,10 @@ function reachable(address: StatusAddress): StatusAddress {
   return { host: host === "0.0.0.0" || host === "localhost" ? "127.0.0.1" : host === "::" ? "::1" : host, port };
 }
 
-async function lookAt(address: StatusAddress, options: FetchOptions): Promise<LocalConnector | undefined> {
-  const ready = await readReadiness(address, options.timeoutMs);
+async function lookAt({ address, auth }: Place, timeoutMs: number): Promise<LocalConnector | undefined> {
+  const ready = await readReadiness(address, timeoutMs);
   if (ready === undefined) return undefined;
+  const options = { timeoutMs, auth };
   const [tunnel, metrics] = await Promise.all([
     fetchPage(address, "/diag/tunnel", options),
     fetchPage(address, "/metrics", options),
@@ -124,7 +128,7 @@ async function lookAt(address: StatusAddress, options: FetchOptions): Promise<Lo
   const maxFiles = /^process_max_fds (\d[\d.e+]*)$/m.exec(text)?.[1];
   const { connectorId, readyConnections } = ready;
   return {
-    ...{ address, connectorId, readyConnections, version, denied: tunnel?.status === 401 },
+    ...{ address, auth, connectorId, readyConnections, version, denied: tunnel?.status === 401 },
     maxFiles: maxFiles === undefined ? undefined : Number(maxFiles),
     tunnelId: tunnel?.status === 200 && typeof tunnelID === "string" ? tunnelID : undefined,
   };

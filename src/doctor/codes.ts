@@ -40,6 +40,7 @@ export const CODES = {
   "C-311": { severity: "warn", title: "Several connectors of this tunnel run here" },
   "C-312": { severity: "warn", title: "A connector that runs here serves another tunnel" },
   "C-313": { severity: "fail", title: "The connector that runs here is not connected" },
+  "C-314": { severity: "warn", title: "A connector that runs here was not sent the password" },
   "C-321": { severity: "warn", title: "The tunnel has one connection only" },
   "C-322": { severity: "warn", title: "A restart cuts requests that run" },
   "C-401": { severity: "fail", title: "The configuration is not valid" },

@@ -58,7 +58,7 @@ export interface DoctorOptions {
   readonly config: { readonly kind: "known"; readonly facts: ConfigFacts } | Wrong;
   /** Where the connector's metrics should be; undefined = the known ports. */
   readonly metrics: StatusAddress | undefined;
-  /** `user:password` that the connector's metrics ask for. */
+  /** `user:password` that the connector's metrics ask for; sent to the address in `metrics` only. */
   readonly metricsAuth: string | undefined;
   /** False = the tunnel is not registered for the try. */
   readonly register: boolean;
@@ -113,14 +113,10 @@ class Examination {
     const { edge, tunnel, metrics, metricsAuth, version } = this.#options;
     const tunnelId = tunnel.kind === "known" ? tunnel.identity.tunnelId : undefined;
     const service = checkService();
-    const places = placesToLook(metrics);
-    const connectors = findConnectors(places, { timeoutMs: LOCAL_MS, auth: metricsAuth });
-    const here = connectors.then((list) =>
-      readRulesHere(list, tunnelId, ({ address }) => {
-        // The password is for the address that was configured.
-        return { timeoutMs: LOCAL_MS, auth: address === places[0] ? metricsAuth : undefined };
-      }),
-    );
+    const places = placesToLook(metrics, metricsAuth);
+    const passwordKept = metricsAuth !== undefined && places.every(({ auth }) => auth === undefined);
+    const connectors = findConnectors(places, LOCAL_MS);
+    const here = connectors.then((list) => readRulesHere(list, tunnelId, LOCAL_MS));
     const found = edge === undefined ? undefined : this.#find(edge);
     const probes = edge === undefined || found === undefined ? undefined : this.#probe(edge, found);
     const trial = edge === undefined || probes === undefined ? undefined : this.#try(edge, probes, here);
@@ -134,7 +130,7 @@ class Examination {
       mtu: this.#probeCheck(probes, (seen) => checkMtu(seen, mtuOf)),
       tunnel: this.#tunnel(trial),
       connectors: Promise.all([connectors, service]).then(([list, { status }]) =>
-        checkConnectors(list, tunnelId, status !== "skip"),
+        checkConnectors(list, tunnelId, { haveService: status !== "skip", passwordKept }),
       ),
       config: rules.then((facts) => this.#config(facts)),
       origins: origins.then(checkOrigins),

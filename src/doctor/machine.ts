@@ -148,10 +148,16 @@ export function judgeService(text: string): CheckResult {
   return judged(findings, units.map((unit) => `${unit.get("Id")} is ${unit.get("ActiveState")}`).join(", "));
 }
 
+export interface ConnectorFacts {
+  readonly haveService: boolean;
+  /** There is a password for the metrics, and nobody named the address that it is for. */
+  readonly passwordKept: boolean;
+}
+
 export function checkConnectors(
   connectors: readonly LocalConnector[],
   tunnelId: string | undefined,
-  haveService: boolean,
+  { haveService, passwordKept }: ConnectorFacts,
 ): CheckResult {
   const foreign = connectors.filter((one) => one.tunnelId !== undefined && one.tunnelId !== tunnelId);
   const ours = connectors.filter((one) => !foreign.includes(one));
@@ -183,6 +189,15 @@ export function checkConnectors(
         "C-311",
         `${ours.length} connectors of this tunnel run on this machine, at ${ours.map(({ address }) => formatAddress(address)).join(", ")}: they go down together`,
         "Run replicas on different machines, or stop all but one",
+      ),
+    );
+  }
+  for (const { address } of connectors.filter(({ denied }) => passwordKept && denied)) {
+    findings.push(
+      finding(
+        "C-314",
+        `The connector at ${formatAddress(address)} asks for a password, and did not get that of --metrics-auth: it is only sent to an address that was named`,
+        "Give --metrics with the address that the connector's log tells: Starting metrics server on …",
       ),
     );
   }

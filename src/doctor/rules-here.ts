@@ -1,4 +1,4 @@
-import { type FetchOptions, fetchPage, fieldsOf, type LocalConnector } from "../diag/local-status.ts";
+import { fetchPage, fieldsOf, type LocalConnector } from "../diag/local-status.ts";
 import { parseRemoteRules } from "../ingress/remote-rules.ts";
 import type { IngressRules } from "../ingress/rules.ts";
 import { formatAddress } from "../net/socket-errors.ts";
@@ -21,11 +21,11 @@ const NEXT_SERVICE = /,(?=[a-z][a-z0-9+]*:)/;
 export async function readRulesHere(
   connectors: readonly LocalConnector[],
   tunnelId: string | undefined,
-  optionsFor: (connector: LocalConnector) => FetchOptions,
+  timeoutMs: number,
 ): Promise<RulesHere | undefined> {
   const ours = connectors.find((one) => tunnelId !== undefined && one.tunnelId === tunnelId);
   if (ours === undefined) return undefined;
-  const page = await fetchPage(ours.address, "/config", optionsFor(ours));
+  const page = await fetchPage(ours.address, "/config", { timeoutMs, auth: ours.auth });
   const { config } = fieldsOf(page?.status === 200 ? page : undefined);
   const read = isRecord(config) ? parseRemoteRules(JSON.stringify(asPushed(config))) : { errors: [] };
   const from = `the connector at ${formatAddress(ours.address)}`;

@@ -104,6 +104,23 @@ test("tunnel diag: a zip with everything but secrets", async () => {
   expect(zips(third.path)).toEqual([]);
 });
 
+test("tunnel diag sends a password to an address that was named, and to no other", async () => {
+  using cwd = makeTempDir();
+  const [command, secret] = [[...culvertCommand(), "tunnel", "diag"], "operator:correct-horse"];
+  const diag = (args: readonly string[], env: Readonly<Record<string, string>>) =>
+    runProcess([...command, ...args], { env: { ...cleanEnvironment(), HOME: cwd.path, ...env }, cwd: cwd.path });
+  for (const [from, args, env] of [
+    ["--metrics-auth", ["--metrics-auth", secret], {}],
+    ["--metrics-auth", ["--metrics-auth", secret, "--metrics", "localhost:0"], {}],
+    ["$TUNNEL_METRICS_AUTH", [], { TUNNEL_METRICS_AUTH: secret }],
+  ] as const) {
+    const { code, stdout, stderr } = await diag(args, env);
+    expect([code, stdout]).toEqual([255, ""]);
+    expect(stderr).toStartWith(`culvert: ${from} needs --metrics HOST:PORT, `);
+    expect(stderr).not.toContain("correct-horse");
+  }
+});
+
 test("tunnel diag without a connector: says so, and is no failure", async () => {
   using cwd = makeTempDir();
   const { code, stdout } = await culvert(cwd.path, "tunnel", "--metrics", "127.0.0.1:9", "diag");

@@ -6,6 +6,7 @@ import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { KNOWN_METRICS_PORTS } from "../../src/ops/metrics-server.ts";
 import { culvertCommand } from "../support/binary.ts";
 import { type Examined, examine } from "../support/doctor.ts";
 import {
@@ -48,6 +49,18 @@ async function listening(server: Server): Promise<{ readonly port: number } & As
       (server as { closeAllConnections?: () => void }).closeAllConnections?.();
     },
   };
+}
+
+/** Listens at the first of the ports where connectors have their metrics that is free. */
+async function listenAtKnownPort(server: Server): Promise<number> {
+  for (const port of KNOWN_METRICS_PORTS) {
+    const taken = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(true));
+      server.listen(port, "127.0.0.1", () => resolve(false));
+    });
+    if (!taken) return port;
+  }
+  throw new Error("All the known metrics ports are taken");
 }
 
 interface Pair {
@@ -411,6 +424,41 @@ test("without rules of its own, doctor judges those of the connector of this tun
   const [none] = findings(idle, "config");
   expect([none?.code, none?.severity, idle.exitCode]).toEqual(["C-403", "fail", 1]);
   expect(none?.message).toMatch(/^No rule of the connector at 127\.0\.0\.1:\d+ leads anywhere/);
+});
+
+test("whoever listens at a known metrics port gets no password: C-314 says to name the address", async () => {
+  const secret = "ops:pass-word";
+  const seen: (string | undefined)[] = [];
+  const forger = createHttpServer((request, response) => {
+    seen.push(request.headers.authorization);
+    response.statusCode = request.url === "/ready" ? 200 : 401;
+    response.end(JSON.stringify({ readyConnections: 4, connectorId: "00000000-0000-4000-8000-000000000001" }));
+  });
+  const port = await listenAtKnownPort(forger);
+  const kept = async (...args: readonly string[]): Promise<void> => {
+    const examined = await doctor("--url", "http://127.0.0.1:9", ...args);
+    expect(seen.length).toBeGreaterThan(1);
+    expect(seen.splice(0).filter((header) => header !== undefined)).toEqual([]);
+    const told = findings(examined, "connectors").filter(({ message }) => message.includes(`:${port} `));
+    expect(told.map(({ code, severity }) => [code, severity])).toEqual([["C-314", "warn"]]);
+  };
+  try {
+    await kept("--metrics-auth", secret);
+    await kept("--config", configFile("locked.yml", `metrics-auth: ${secret}\n`));
+    const named = await doctor(
+      "--url",
+      "http://127.0.0.1:9",
+      "--metrics",
+      `127.0.0.1:${port}`,
+      "--metrics-auth",
+      secret,
+    );
+    expect(codesOf(named, "connectors")).not.toContain("C-314");
+    expect(seen).toContain(`Basic ${btoa(secret)}`);
+  } finally {
+    forger.close();
+    forger.closeAllConnections();
+  }
 });
 
 test("for people: a line a check in order, the verdict, and what to do next", async () => {

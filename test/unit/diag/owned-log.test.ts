@@ -89,12 +89,12 @@ test.skipIf(SELF !== 0)("another account that plays the connector gets none of r
   const address = { path };
   const connector = {
     ...{ address, connectorId: "x", readyConnections: 1, tunnelId: "x", version: "1", denied: false },
-    maxFiles: undefined,
+    ...{ maxFiles: undefined, auth: undefined },
   };
   const names = async (): Promise<readonly string[]> => {
     const without = new Set(["network", "runtime"] as const);
     const log = { kind: "own" } as const;
-    const { zip } = await collect({ connector, auth: undefined, without, log, clock: systemClock });
+    const { zip } = await collect({ connector, without, log, clock: systemClock });
     return Object.keys(unzipSync(zip));
   };
   try {

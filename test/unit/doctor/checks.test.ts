@@ -37,7 +37,7 @@ function tcp(over: Partial<TcpProbe> & { family?: 4 | 6 } = {}): TcpProbe {
 function localConnector(port: number, over: Partial<LocalConnector> = {}): LocalConnector {
   return {
     ...{ address: { host: "127.0.0.1", port }, connectorId: `${port}`, readyConnections: 4 },
-    ...{ tunnelId: "a", version: "1.0.0", maxFiles: undefined, denied: false, ...over },
+    ...{ tunnelId: "a", version: "1.0.0", maxFiles: undefined, auth: undefined, denied: false, ...over },
   };
 }
 const silent = { end: "silent", connectMs: undefined, certificate: undefined } as const;
@@ -157,19 +157,9 @@ test("the verdict counts what was left out", () => {
   expect(said("service", "mtu")).toBe("Nothing is wrong with what was checked; 2 checks were left out");
 });
 
-test("what a file says without effect: the next step fits it", () => {
-  const warnings = ['config.yml:3:1: Unknown key "a"', 'Config file "config.yml" is empty', "--url has no effect"];
-  const facts = { rules: singleRule({ kind: "http_status", status: 200 }), from: "config.yml", file: "config.yml" };
-  const { findings } = checkConfig({ ...facts, configured: true, warnings, connections: 4, gracePeriodMs: 30_000 });
-  expect(findings.map(({ code, todo }) => [code, todo])).toEqual([
-    ["C-402", "Correct or remove that line"],
-    ["C-402", "Write into it what the connector shall do, or remove the file"],
-    ["C-402", "Correct or remove that setting"],
-  ]);
-});
-
 describe("connectors of this machine", () => {
   const one = localConnector;
+  const facts = { haveService: false, passwordKept: false };
   test.each([
     { what: "none", list: [], found: "" },
     { what: "one that serves", list: [one(1)], found: "" },
@@ -182,11 +172,21 @@ describe("connectors of this machine", () => {
       found: "C-312 warn, C-313 warn",
     },
   ])("$what: $found", ({ list, found }) => {
-    expect(codes(checkConnectors(list, "a", false))).toBe(found);
+    expect(codes(checkConnectors(list, "a", facts))).toBe(found);
+  });
+
+  test("one that asks for a password is told of where there is one that went nowhere", () => {
+    const list = [one(1), one(2, { tunnelId: undefined, denied: true })];
+    expect(codes(checkConnectors(list, "a", facts))).toBe("");
+    const kept = checkConnectors(list, "a", { ...facts, passwordKept: true });
+    expect(kept.findings.map(({ code, severity, message }) => [code, severity, message])).toEqual([
+      ["C-314", "warn", expect.stringContaining("The connector at 127.0.0.1:2 asks for a password, and did not get")],
+    ]);
+    expect(kept.findings[0]?.todo).not.toContain("127.0.0.1");
   });
 
   test("their connections are counted in words", () => {
-    const said = (readyConnections: number) => checkConnectors([one(1, { readyConnections })], "a", false).summary;
+    const said = (readyConnections: number) => checkConnectors([one(1, { readyConnections })], "a", facts).summary;
     expect([said(1), said(4)]).toEqual([
       "one at 127.0.0.1:1 with 1 connection",
       "one at 127.0.0.1:1 with 4 connections",
