@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { LocalConnector } from "../../../src/diag/local-status.ts";
-import { checkConfig, shadowedRules } from "../../../src/doctor/config-checks.ts";
+import { shadowedRules } from "../../../src/doctor/config-checks.ts";
 import { checkMtu, checkNetwork, checkTls } from "../../../src/doctor/edge-checks.ts";
 import type { TcpProbe, UdpProbe } from "../../../src/doctor/edge-probe.ts";
 import { CHECK_ORDER, type CheckResult, judged, skipped } from "../../../src/doctor/finding.ts";
@@ -9,7 +9,7 @@ import { checkOrigins } from "../../../src/doctor/origin-checks.ts";
 import type { OriginProbe } from "../../../src/doctor/origin-probe.ts";
 import { verdictOf } from "../../../src/doctor/report.ts";
 import { DEFAULT_ORIGIN_SETTINGS } from "../../../src/ingress/origin-request.ts";
-import { parseIngress, singleRule } from "../../../src/ingress/rules.ts";
+import { parseIngress } from "../../../src/ingress/rules.ts";
 import type { SeenCertificate } from "../../../src/net/sockets.ts";
 
 const codes = ({ findings }: CheckResult): string =>
