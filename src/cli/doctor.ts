@@ -1,6 +1,6 @@
 import { loadConfigFile } from "../config/file.ts";
 import { API_FLAGS } from "../config/flags.ts";
-import { buildRunConfig, NO_RULES_WARNING, type RunConfig, type RunConfigResult } from "../config/run-config.ts";
+import { buildRunConfig, type RunConfig, type RunConfigResult } from "../config/run-config.ts";
 import { ALL_RUN_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock, systemRandom } from "../core/clock.ts";
@@ -123,7 +123,7 @@ function ofConfig(
     from: config.rulesFrom,
     configured,
     file: config.file?.path,
-    warnings: warnings.filter((warning) => warning !== NO_RULES_WARNING),
+    warnings,
     connections: config.haConnections,
     gracePeriodMs: config.gracePeriodMs,
   };

@@ -97,7 +97,7 @@ class Reloader {
     const read = readReloadable(this.#context.host, this.#args);
     const values = read.kind === "ok" ? JSON.stringify(read.config.file?.top) : undefined;
     if (cause === "seen" && values === this.#taken) return;
-    for (const warning of read.warnings) log.warn(warning);
+    for (const { text } of read.warnings) log.warn(text);
     if (read.kind === "failed") {
       connector.rulesRefused();
       this.#refuse(read.errors);

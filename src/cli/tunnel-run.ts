@@ -30,7 +30,7 @@ export async function run(context: Context, quickHostname?: string): Promise<num
   if (typeof named === "number") return named;
   const built = buildRunConfig(context.host, context.args, named);
   if (built.kind === "failed") {
-    for (const warning of built.warnings) context.note(`culvert: warning: ${warning}`);
+    for (const { text } of built.warnings) context.note(`culvert: warning: ${text}`);
     return reportFailure(context, built.errors, { usage: built.usage, command: "culvert tunnel run" });
   }
   const { config } = built;
@@ -47,7 +47,7 @@ export async function run(context: Context, quickHostname?: string): Promise<num
     return logFailure(context, bare, [describe(error)]);
   }
   const { log } = logs;
-  for (const warning of built.warnings) log.warn(warning);
+  for (const { text } of built.warnings) log.warn(text);
   try {
     return await serve(context, config, logs, quickHostname);
   } catch (error) {

@@ -2,7 +2,7 @@ import { systemCode } from "../core/errors.ts";
 import { parseTunnelId, type TunnelId } from "../core/ids.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "../core/log.ts";
 import type { LogFileTarget } from "../core/log-file.ts";
-import { type ConfigIssue, formatIssue, IssueList } from "../ingress/issue.ts";
+import { type ConfigIssue, type ConfigWarning, formatIssue, IssueList, warningOf } from "../ingress/issue.ts";
 import { DEFAULT_ORIGIN_SETTINGS, type OriginSettings, parseOriginSettings } from "../ingress/origin-request.ts";
 import { type PrivateNetworkSettings, parsePrivateNetwork } from "../ingress/private-network.ts";
 import { type IngressRules, NO_RULES, parseIngress } from "../ingress/rules.ts";
@@ -25,7 +25,7 @@ export const MAX_GRACE_PERIOD_MS = 180_000;
 const MAX_HA_CONNECTIONS = 100;
 
 /** The warning that goes with `rulesFrom: "default"`. */
-export const NO_RULES_WARNING =
+const NO_RULES_WARNING =
   "No ingress rules were defined and no service was given (--url), so culvert answers 503 to every request";
 
 export type Protocol = "auto" | "quic" | "http2";
@@ -113,12 +113,12 @@ export interface RunConfig {
 
 /** `usage`: the command line is wrong (exit code 255); else what it names is (exit code 1). */
 export type RunConfigResult =
-  | { readonly kind: "ok"; readonly config: RunConfig; readonly warnings: readonly string[] }
+  | { readonly kind: "ok"; readonly config: RunConfig; readonly warnings: readonly ConfigWarning[] }
   | {
       readonly kind: "failed";
       readonly usage: boolean;
       readonly errors: readonly string[];
-      readonly warnings: readonly string[];
+      readonly warnings: readonly ConfigWarning[];
     };
 
 /** Merges and checks everything that configures a run. Each problem is one line that says what to do. */
@@ -143,8 +143,8 @@ export function readReloadable(
   host: Host,
   args: ReadonlyMap<string, readonly string[]>,
 ):
-  | { readonly kind: "ok"; readonly config: Reloadable; readonly warnings: readonly string[] }
-  | { readonly kind: "failed"; readonly errors: readonly string[]; readonly warnings: readonly string[] } {
+  | { readonly kind: "ok"; readonly config: Reloadable; readonly warnings: readonly ConfigWarning[] }
+  | { readonly kind: "failed"; readonly errors: readonly string[]; readonly warnings: readonly ConfigWarning[] } {
   const builder = new Builder(host, args, []);
   const config = builder.reloadable();
   const { errors, warnings } = builder;
@@ -155,7 +155,7 @@ export function readReloadable(
 
 class Builder {
   readonly errors: string[] = [];
-  readonly warnings: string[] = [];
+  readonly warnings: ConfigWarning[] = [];
   usage = false;
   readonly #host: Host;
   readonly #positionals: readonly string[];
@@ -267,7 +267,7 @@ class Builder {
     const wanting = rules.rules.filter((rule) => rule.settings.http2Origin === true).map((rule) => rule.service.kind);
     const plain = wanting.some((kind) => kind === "http" || kind === "unix");
     if (plain && !wanting.some((kind) => kind === "https" || kind === "unix+tls")) {
-      this.warnings.push('"http2Origin: true" needs a service with TLS: use "http2Origin: h2c" for one in clear text');
+      this.#warn('"http2Origin: true" needs a service with TLS: use "http2Origin: h2c" for one in clear text');
     }
   }
 
@@ -395,7 +395,7 @@ class Builder {
   #protocol(): Protocol {
     const protocol = this.#values.string("protocol");
     if (protocol === "h2mux") {
-      this.warnings.push("h2mux is gone since 2023; using http2");
+      this.#warn("h2mux is gone since 2023; using http2");
       return "http2";
     }
     if (protocol === "auto" || protocol === "quic" || protocol === "http2") return protocol;
@@ -446,7 +446,7 @@ class Builder {
     if (maxMegabytes < 1) return this.#usage("log-max-size must be 1 or more");
     if (maxFiles < 0 || maxAgeMs < 0) return this.#usage("log-max-files and log-max-age must be 0 or more");
     if (file !== undefined) {
-      if (directory !== undefined) this.warnings.push("log-directory has no effect next to logfile");
+      if (directory !== undefined) this.#warn("log-directory has no effect next to logfile");
       return { kind: "file", path: expandHome(this.#host, file) };
     }
     if (directory === undefined) return undefined;
@@ -490,7 +490,7 @@ class Builder {
       const parsed = parseIngress(file.top, { locate: file.locate });
       this.#issues(parsed.issues, file.path);
       if (this.#values.source("url") === "flag") {
-        this.warnings.push(`--url has no effect: the rules of "${file.path}" go before it`);
+        this.#warn(`--url has no effect: the rules of "${file.path}" go before it`);
       }
       return parsed.rules === undefined ? undefined : { rules: parsed.rules, from: file.path };
     }
@@ -500,7 +500,7 @@ class Builder {
     const single = readSingleOrigin(this.#values, base.settings);
     switch (single.kind) {
       case "rules":
-        if (single.warning !== undefined) this.warnings.push(single.warning);
+        if (single.warning !== undefined) this.#warn(single.warning);
         return { ...single, rules: { ...single.rules, privateNetwork } };
       case "wrong":
         return this.#usage(single.message);
@@ -509,7 +509,7 @@ class Builder {
         if (file !== undefined && privateNetwork !== undefined) {
           return { rules: { ...NO_RULES, privateNetwork }, from: file.path };
         }
-        this.warnings.push(NO_RULES_WARNING);
+        this.warnings.push({ text: NO_RULES_WARNING, about: "rules" });
         return { rules: NO_RULES, from: "default" };
     }
   }
@@ -552,8 +552,14 @@ class Builder {
 
   #issues(issues: readonly ConfigIssue[], file: string | undefined): void {
     for (const issue of issues) {
-      (issue.severity === "error" ? this.errors : this.warnings).push(formatIssue(issue, file));
+      if (issue.severity === "error") this.errors.push(formatIssue(issue, file));
+      else this.warnings.push(warningOf(issue, file));
     }
+  }
+
+  /** Of a setting that has no place in a file. */
+  #warn(text: string): void {
+    this.warnings.push({ text, about: "setting" });
   }
 
   #error(message: string): undefined {

@@ -1,4 +1,5 @@
 import type { HostPattern } from "../ingress/hostname.ts";
+import type { ConfigWarning } from "../ingress/issue.ts";
 import type { PathPattern } from "../ingress/path-pattern.ts";
 import type { IngressRule, IngressRules } from "../ingress/rules.ts";
 import { type CheckResult, type Finding, finding, judged } from "./finding.ts";
@@ -17,15 +18,17 @@ export interface ConfigFacts {
   readonly file: string | undefined;
   /** The connector of this tunnel that runs here, where it was asked; `rules` are its own, if it told them. */
   readonly running?: RulesHere | undefined;
-  /** What reading the configuration had to say. */
-  readonly warnings: readonly string[];
+  /** What reading the configuration had to say; that there are no rules is judged by itself. */
+  readonly warnings: readonly ConfigWarning[];
   readonly connections: number;
   readonly gracePeriodMs: number;
 }
 
-/** `config.yml:3:5: …`. */
-const WITH_PLACE = /^.+:\d+:\d+: /;
-const IS_EMPTY = /^Config file ".*" is empty$/;
+const REMEDIES: Readonly<Record<Exclude<ConfigWarning["about"], "rules">, string>> = {
+  line: "Correct or remove that line",
+  file: "Write into it what the connector shall do, or remove the file",
+  setting: "Correct or remove that setting",
+};
 
 /** Less than this leaves requests no time to end, in ms. */
 const SHORT_GRACE_MS = 5_000;
@@ -35,7 +38,9 @@ export function checkConfig(facts: ConfigFacts): CheckResult {
   const findings: Finding[] = [];
   const none = ofNoRules(facts);
   if (none !== undefined) findings.push(none);
-  for (const text of warnings) findings.push(finding("C-402", text, remedyFor(text)));
+  for (const { text, about } of warnings) {
+    if (about !== "rules") findings.push(finding("C-402", text, REMEDIES[about]));
+  }
   for (const { rule, by } of shadowedRules(rules)) {
     findings.push(
       finding(
@@ -64,13 +69,6 @@ export function checkConfig(facts: ConfigFacts): CheckResult {
     );
   }
   return judged(findings, `${rules.rules.length === 1 ? "1 rule" : `${rules.rules.length} rules`} from ${from}`);
-}
-
-function remedyFor(warning: string): string {
-  if (WITH_PLACE.test(warning)) return "Correct or remove that line";
-  return IS_EMPTY.test(warning)
-    ? "Write into it what the connector shall do, or remove the file"
-    : "Correct or remove that setting";
 }
 
 /** What stands for rules where there are none; how bad it is depends on who said so. */

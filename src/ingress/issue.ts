@@ -1,7 +1,7 @@
 /** One thing wrong, or doubtful, in a configuration. */
 export interface ConfigIssue {
   readonly severity: "error" | "warning";
-  /** Where in the configuration: `ingress[2].path`. */
+  /** Where in the configuration: `ingress[2].path`; empty = it is about the file as a whole. */
   readonly path: string;
   /** One line; texts of the configuration stand in quotes. */
   readonly message: string;
@@ -10,6 +10,14 @@ export interface ConfigIssue {
   /** 1-based place in the file, when it came from one. */
   readonly line?: number;
   readonly column?: number;
+}
+
+/** A warning in words, with what is to be corrected for it to go. */
+export interface ConfigWarning {
+  /** One line. */
+  readonly text: string;
+  /** A line of the file, the file as a whole, a setting wherever it came from, or that there are no rules at all. */
+  readonly about: "line" | "file" | "setting" | "rules";
 }
 
 /** Keys and list positions from the top down to a value. */
@@ -59,6 +67,13 @@ export class IssueList {
 /** The hint for a misspelt word; undefined when nothing is like it. */
 export function didYouMean(candidate: string | undefined): string | undefined {
   return candidate === undefined ? undefined : `did you mean "${candidate}"?`;
+}
+
+/** An issue as a warning; `file` as of `formatIssue`. */
+export function warningOf(issue: ConfigIssue, file: string | undefined): ConfigWarning {
+  const text = formatIssue(issue, file);
+  if (file !== undefined && issue.line !== undefined) return { text, about: "line" };
+  return { text, about: issue.path === "" ? "file" : "setting" };
 }
 
 /** One line for an issue, with its place in the file: `config.yml:3:5: Unknown key "servce": did you mean "service"?`. */

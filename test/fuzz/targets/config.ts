@@ -177,7 +177,8 @@ export const config: Target = {
     ]);
     const build = () => buildRunConfig(memoryHost({ [PATH]: text }), args, []);
     const built = build();
-    for (const line of [...built.warnings, ...(built.kind === "failed" ? built.errors : [])]) {
+    const warnings = built.warnings.map((warning) => warning.text);
+    for (const line of [...warnings, ...(built.kind === "failed" ? built.errors : [])]) {
       must(!/[\r\n]/.test(line), "a problem is one line");
     }
     const again = build();

@@ -64,7 +64,7 @@ test.each(CASES)("a wrong $name is reported without it", ({ args, env, files }) 
   const built = buildRunConfig(memoryHost(files, env), flags, []);
   if (built.kind !== "failed") throw new Error("must fail");
   expect(built.errors.length).toBeGreaterThan(0);
-  const said = [...built.errors, ...built.warnings].join("\n");
+  const said = [...built.errors, ...built.warnings.map(({ text }) => text)].join("\n");
   // A part of a secret is too much as well.
   for (const part of [SECRET.slice(0, 8), btoa(SECRET).slice(0, 8), args?.["token"] ?? SECRET]) {
     expect(said).not.toContain(part);

@@ -476,7 +476,9 @@ describe("the service that flags name", () => {
     const files = { "/c.yml": "ingress:\n  - service: http_status:404" };
     const built = build({ ...run("url=http://x", "config=/c.yml"), files });
     expect(built).toMatchObject({ kind: "ok", config: { rulesFrom: "/c.yml" } });
-    expect(built.warnings).toEqual(['--url has no effect: the rules of "/c.yml" go before it']);
+    expect(built.warnings).toEqual([
+      { text: '--url has no effect: the rules of "/c.yml" go before it', about: "setting" },
+    ]);
   });
 });
 
@@ -517,7 +519,7 @@ describe("warnings", () => {
   ] as { name: string; given: Given; want: string }[])("$name", ({ given, want }) => {
     const built = build(given);
     expect(built.kind).toBe("ok");
-    expect(built.warnings).toEqual([want]);
+    expect(built.warnings.map(({ text }) => text)).toEqual([want]);
   });
 
   test.each([
