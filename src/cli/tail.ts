@@ -233,16 +233,21 @@ async function connect(app: AppAddress, options: TailOptions, stop: AbortSignal)
   throw error;
 }
 
-/** What an edge says where no connector answers. */
-const NO_CONNECTOR: ReadonlySet<number> = new Set([502, 503, 504, 530]);
+/** What an edge says where no connector is. */
+const NO_CONNECTOR = 530;
+/**
+ * What an edge says as well right after a connector has died without a word: its connections fail before the edge has
+ * given them up. A proxy in front of an edge that is down or busy says the same.
+ */
+const UNANSWERED: ReadonlySet<number> = new Set([502, 503, 504]);
 
 function refusal(app: AppAddress, { status, body }: HttpAnswer): string {
   const said = readErrors(new TextDecoder().decode(body));
   const why = said.length > 0 ? `: ${said.join("; ")}` : "";
-  // Right after a connector has died without a word, its connections fail before the edge has given them up.
-  if (NO_CONNECTOR.has(status))
-    return `No connector can be looked into at ${originOf(app)}${why || ": is one running?"}`;
-  return `${originOf(app)} does not let the log be followed (status ${status})${why}`;
+  const at = `${originOf(app)} (status ${status})`;
+  if (status === NO_CONNECTOR) return `No connector can be looked into at ${at}${why || ": is one running?"}`;
+  if (UNANSWERED.has(status)) return `There is no connector, or the edge is not reached, at ${at}${why}`;
+  return `${at} does not let the log be followed${why}`;
 }
 
 function readErrors(text: string): readonly string[] {

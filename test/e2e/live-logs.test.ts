@@ -394,23 +394,24 @@ describe("following a log by command", () => {
     ]);
   }, 60_000);
 
-  test.each([502, 503, 504, 530])(
-    "says for status %d, which an edge without connectors gives, what it means",
-    async (status) => {
-      await using server = createServer((_request, response) => response.writeHead(status).end());
-      await new Promise<void>((resolve) => server.listen({ host: "127.0.0.1", port: 0 }, resolve));
-      const at = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-      const token = await forged(crypto.randomUUID());
-      const { code, stderr } = await runProcess([
-        ...culvertCommand(),
-        ...["tail", "--management-hostname", at, "--token", token],
-      ]);
-      expect([code, stderr]).toEqual([
-        1,
-        expect.stringMatching(/No connector can be looked into at .*: is one running\?/),
-      ]);
-    },
-  );
+  test.each([
+    ...[502, 503, 504].map((status) => [status, "There is no connector, or the edge is not reached, at AT"] as const),
+    [530, "No connector can be looked into at AT: is one running?"],
+    [418, "AT does not let the log be followed"],
+  ] as const)("says for status %d what it can mean", async (status, said) => {
+    await using server = createServer((_request, response) => response.writeHead(status).end());
+    await new Promise<void>((resolve) => server.listen({ host: "127.0.0.1", port: 0 }, resolve));
+    const at = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const token = await forged(crypto.randomUUID());
+    const { code, stderr } = await runProcess([
+      ...culvertCommand(),
+      ...["tail", "--management-hostname", at, "--token", token],
+    ]);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `culvert: ${said.replace("AT", `http://management.argotunnel.com (status ${status})`)}\n`,
+    });
+  });
 
   test("keeps 4 MiB for a reader that stays but does not read, and says how many lines it lost then", async () => {
     await using server = pushingLogs();
