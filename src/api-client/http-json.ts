@@ -1,7 +1,8 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { describe, TunnelError } from "../core/errors.ts";
-import { answerLocal, isLocalName } from "../net/local-names.ts";
+import { answerLocal } from "../net/local-names.ts";
+import { isLocalName } from "../net/loopback.ts";
 
 /** Bytes of an answer that are read; the longest lists are cut into pages far below it. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;

@@ -29,6 +29,7 @@ import {
 import { lockStateDir } from "../edge/store/lock.ts";
 import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { createTunnelToken } from "../edge/tunnel-token.ts";
+import { isLoopbackHost } from "../net/loopback.ts";
 import { builtInKeys } from "../update/keys.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import type { MinisignPublicKey } from "../wire/minisign.ts";
@@ -163,7 +164,7 @@ function readInspect(
   if (asked.length === 0) return undefined;
   const listen = address("inspect-listen");
   const kept = values.number("inspect-keep");
-  if (listen.host !== "" && !isLoopback(listen.host)) {
+  if (listen.host !== "" && !isLoopbackHost(listen.host)) {
     problems.push("--inspect-listen must be on loopback, such as 127.0.0.1:4040: it shows what visitors send");
   }
   if (kept < 1 || kept > MAX_INSPECTED) problems.push(`--inspect-keep must be from 1 to ${MAX_INSPECTED}`);
@@ -213,7 +214,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
       webhookSecret: webhookSecret(state),
       api: options.api && {
         ...options.api,
-        certificate: isLoopback(options.api.host) ? undefined : certificate,
+        certificate: isLoopbackHost(options.api.host) ? undefined : certificate,
         ca: state.authority.cert,
         key: managementKey(state.sealingKey),
       },
@@ -338,10 +339,6 @@ function advertised(options: EdgeRunOptions, bound: string): readonly string[] {
   if (parsed === undefined) throw new TunnelError("listen.failed", `Cannot read the bound address "${bound}"`);
   const host = options.domain ?? (isWildcard(options.tunnel.host) ? hostname() : undefined);
   return [host === undefined ? bound : `${host}:${parsed.port}`];
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\./.test(host);
 }
 
 function isWildcard(host: string): boolean {

@@ -11,7 +11,7 @@ import { ConsoleOutput } from "../core/console-output.ts";
 import { TunnelError } from "../core/errors.ts";
 import { parseConnectorId } from "../core/ids.ts";
 import type { ByteChannel } from "../net/channel.ts";
-import { isLocalName } from "../net/local-names.ts";
+import { isLoopbackHost } from "../net/loopback.ts";
 import { TextSocket } from "../net/text-socket.ts";
 import {
   formatStart,
@@ -177,13 +177,9 @@ function placeOf(
   { host: given, dialling }: TailOptions,
 ): { readonly host: AppAddress; readonly dialling: DialSettings } {
   if (given === undefined) return { host: told, dialling };
-  if (!isThisMachine(given.host)) return { host: given, dialling };
+  if (!isLoopbackHost(given.host)) return { host: given, dialling };
   const { host, port, secure } = given;
   return { host: { ...told, secure }, dialling: { ...dialling, connectTo: { host, port, serverName: undefined } } };
-}
-
-function isThisMachine(host: string): boolean {
-  return host === "localhost" || isLocalName(host) || host === "::1" || /^127\.[\d.]+$/.test(host);
 }
 
 /** `connect`, by the authorities that this account knows where nobody else vouches for the edge. */

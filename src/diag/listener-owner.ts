@@ -1,11 +1,10 @@
 import { readFileSync, statSync } from "node:fs";
-import { isIPv4 } from "node:net";
+import { isLoopbackIp } from "../net/loopback.ts";
 import type { StatusAddress } from "./local-status.ts";
 
 /** State of a socket that listens, in Linux's tables. */
 const LISTENING = "0A";
 const ANY = /^0+$/;
-const LOOPBACK = /^127\.|^::1$/;
 
 /**
  * The account that listens at an address of this machine, as the system knows it and not as the listener tells. Undefined
@@ -17,7 +16,7 @@ export function listenerUid(
 ): number | undefined {
   try {
     if ("path" in address) return statSync(address.path).uid;
-    if (!LOOPBACK.test(address.host)) return undefined;
+    if (!isLoopbackIp(address.host)) return undefined;
     const sockets = ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => listeners(attempt(() => read(path)) ?? ""));
     const ofPort = sockets.filter(({ port }) => port === address.port);
     const wanted = hexOf(address.host);
@@ -47,10 +46,11 @@ function listeners(table: string): readonly Listener[] {
   });
 }
 
-/** Of an IPv4 address, or `::1`. */
-function hexOf(host: string): string {
-  if (!isIPv4(host)) return "00000000000000000000000001000000";
-  return Buffer.from(host.split(".").map(Number).reverse()).toString("hex").toUpperCase();
+/** Of a loopback address. */
+function hexOf(ip: string): string {
+  if (ip === "::1") return "00000000000000000000000001000000";
+  const octets = ip.replace(/^::ffff:/i, "").split(".");
+  return Buffer.from(octets.map(Number).reverse()).toString("hex").toUpperCase();
 }
 
 function mapped(hex: string): string {

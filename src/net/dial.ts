@@ -1,5 +1,5 @@
 import { dialBun } from "./bun-sockets.ts";
-import { isLocalName } from "./local-names.ts";
+import { isLocalName } from "./loopback.ts";
 import { dialNode } from "./node-sockets.ts";
 import type { Connection, DialAddress, DialOptions } from "./sockets.ts";
 

@@ -1,13 +1,6 @@
 import { lookup } from "node:dns/promises";
 import { isIPv6, type LookupFunction } from "node:net";
-
-/** For a system that does not even know `localhost`. */
-const LOOPBACK = ["127.0.0.1", "::1"] as const;
-
-/** A name below `localhost`, which is always this machine; not every system's resolver knows (RFC 6761 section 6.3). */
-export function isLocalName(name: string): boolean {
-  return /.\.localhost\.?$/i.test(name);
-}
+import { isLocalName, LOOPBACK_HOSTS } from "./loopback.ts";
 
 /** Addresses of a name below `localhost`: those that the system gives `localhost` itself. Undefined = another name. */
 export async function lookupLocal(name: string): Promise<readonly string[] | undefined> {
@@ -15,7 +8,8 @@ export async function lookupLocal(name: string): Promise<readonly string[] | und
   try {
     return (await lookup("localhost", { all: true, verbatim: true })).map(({ address }) => address);
   } catch {
-    return LOOPBACK;
+    // A system that does not even know `localhost`.
+    return LOOPBACK_HOSTS;
   }
 }
 
@@ -28,7 +22,7 @@ export const answerLocal: LookupFunction = lookupFrom(lookupLocal);
  */
 export function lookupFrom(find: typeof lookupLocal): LookupFunction {
   return (name, options, done) => {
-    void find(name).then((found = LOOPBACK) => {
+    void find(name).then((found = LOOPBACK_HOSTS) => {
       const wanted = FAMILIES[options.family ?? 0];
       const all = found
         .map((address) => ({ address, family: isIPv6(address) ? 6 : 4 }))

@@ -1,10 +1,26 @@
-import { createServer } from "node:net";
+import { createServer, isIPv4 } from "node:net";
 import { systemCode } from "../core/errors.ts";
 
 /** This machine to itself, in the order in which they are tried: not every machine has both. */
 export const LOOPBACK_HOSTS = ["127.0.0.1", "::1"] as const;
 
 export type LoopbackHost = (typeof LOOPBACK_HOSTS)[number];
+
+/** A name below `localhost`, which is always this machine; not every system's resolver knows (RFC 6761 section 6.3). */
+export function isLocalName(name: string): boolean {
+  return /.\.localhost\.?$/i.test(name);
+}
+
+/** Whether a host that somebody wrote can only be this machine: a name, or an address with or without brackets. */
+export function isLoopbackHost(host: string): boolean {
+  return /^localhost\.?$/i.test(host) || isLocalName(host) || isLoopbackIp(host.replace(/^\[(.*)\]$/, "$1"));
+}
+
+/** The same of an address in the form in which systems give it, IPv4 inside IPv6 as well. */
+export function isLoopbackIp(ip: string): boolean {
+  const v4 = ip.replace(/^::ffff:/i, "");
+  return ip === "::1" || (v4.startsWith("127.") && isIPv4(v4));
+}
 
 /** The machine has no such address, or none of that family. */
 const ABSENT: ReadonlySet<string | undefined> = new Set(["EADDRNOTAVAIL", "EAFNOSUPPORT"]);

@@ -1,4 +1,5 @@
 import { type Parsed, refused } from "../wire/parsed.ts";
+import { isLoopbackHost } from "./loopback.ts";
 
 /** A proxy that outbound connections go through. */
 export interface ProxySettings {
@@ -41,7 +42,7 @@ export const PROXY_VARIABLES = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_
  */
 export function isExempt(host: string, port: number, noProxy: string): boolean {
   const name = host.toLowerCase().replace(/^\[|\]$/g, "");
-  if (name === "localhost" || name === "::1" || /^127(\.\d{1,3}){3}$/.test(name)) return true;
+  if (isLoopbackHost(name)) return true;
   return noProxy
     .split(/[\s,]+/)
     .filter((entry) => entry !== "")

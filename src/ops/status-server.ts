@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect, type ListenOptions } from "node:net";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
 import { ConnectionLimit } from "../net/connection-limit.ts";
+import { isLoopbackIp } from "../net/loopback.ts";
 import { listenError } from "../net/socket-errors.ts";
 
 /** What a server of small pages puts up with. */
@@ -165,15 +166,11 @@ async function answer(
     authorization: request.headers.authorization,
     host: request.headers.host,
     fetchSite: firstOf(request.headers["sec-fetch-site"]),
-    from: unix ? "socket" : isLoopback(request.socket.remoteAddress ?? "") ? "loopback" : "network",
+    from: unix ? "socket" : isLoopbackIp(request.socket.remoteAddress ?? "") ? "loopback" : "network",
     left: left.signal,
   });
   const { status = 200, type, body, fields } = page ?? NOT_FOUND;
   response.writeHead(status, { "Content-Type": type, ...fields }).end(body);
-}
-
-function isLoopback(ip: string): boolean {
-  return ip === "::1" || ip.startsWith("127.") || ip.startsWith("::ffff:127.");
 }
 
 function firstOf(field: string | string[] | undefined): string | undefined {

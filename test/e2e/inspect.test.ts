@@ -191,9 +191,9 @@ describe("culvert edge run --inspect TUNNEL", () => {
     expect(() => statSync(path)).toThrow("ENOENT");
   }, 40_000);
 
-  test("refuses to show requests to the network", async () => {
+  test.each(["0.0.0.0", "127.evil.example"])("refuses to show requests to the network (%s)", async (host) => {
     await using dir = { ...makeTempDir(), [Symbol.asyncDispose]: async () => {} };
-    const argv = ["edge", "run", "--state-dir", dir.path, "--inspect", "x", "--inspect-listen", "0.0.0.0:4040"];
+    const argv = ["edge", "run", "--state-dir", dir.path, "--inspect", "x", "--inspect-listen", `${host}:4040`];
     await using edge = startProcess([...culvertCommand(), ...argv], { env: cleanEnvironment() });
     expect(await edge.exitCode(10_000)).not.toBe(0);
     expect(edge.stderr).toContain("--inspect-listen must be on loopback");

@@ -1,3 +1,4 @@
+import { isLoopbackHost } from "../../net/loopback.ts";
 import { readBytes } from "./body.ts";
 import { CODE, forbidden, Problem } from "./problem.ts";
 
@@ -13,7 +14,7 @@ export function refuseForeign(headers: Headers): void {
 /** Whether a token may travel to this origin: by TLS, or within this machine. */
 export function isSafe(origin: string): boolean {
   const { protocol, hostname } = new URL(origin);
-  return protocol === "https:" || /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+  return protocol === "https:" || isLoopbackHost(hostname);
 }
 
 /** Throws a Problem of 415 for what is no form, of 413 for a longer one. */

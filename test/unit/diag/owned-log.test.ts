@@ -34,6 +34,9 @@ test("who listens is what the system says: the socket for the very address, else
   expect(of("127.0.0.1", [row(HERE4, 20241, 7), row(HERE4, 20241, 8)])).toBeUndefined();
   expect(of("127.0.0.1", [])).toBeUndefined();
   expect(of("192.0.2.1", [row(ANY4, 20241, 7)])).toBeUndefined();
+  expect(of("::ffff:127.0.0.1", [row(HERE4, 20241, 7)], [row(HERE6, 20241, 9)])).toBe(7);
+  // A name of somebody's choice leads anywhere.
+  expect(of("127.evil.example", [], [row(HERE6, 20241, 9)])).toBeUndefined();
 });
 
 test.skipIf(process.platform !== "linux")("a real listener is of this account", async () => {

@@ -3,7 +3,8 @@ import { createServer } from "node:http";
 import type { AddressInfo, LookupFunction } from "node:net";
 import { sendJson } from "../../../src/api-client/http-json.ts";
 import { systemLookup } from "../../../src/net/happy-eyeballs.ts";
-import { answerLocal, isLocalName, lookupFrom, lookupLocal } from "../../../src/net/local-names.ts";
+import { answerLocal, lookupFrom, lookupLocal } from "../../../src/net/local-names.ts";
+import { isLocalName } from "../../../src/net/loopback.ts";
 
 test("names below localhost, and none that only look like one", async () => {
   expect(["edge.localhost", "A.B.LocalHost", "edge.localhost."].map(isLocalName)).toEqual([true, true, true]);

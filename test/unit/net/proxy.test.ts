@@ -35,6 +35,7 @@ test.each<[string, string, boolean]>([
   ["localhost", "", true],
   ["127.3.2.1", "", true],
   ["::1", "", true],
+  ["app.localhost", "", true],
   ["edge.example", "*", true],
   ["edge.example", "example", true],
   ["edge.example", ".example", true],

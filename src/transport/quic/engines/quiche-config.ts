@@ -1,4 +1,5 @@
 import { systemAuthorities } from "../../../net/authorities.ts";
+import { isLoopbackIp } from "../../../net/loopback.ts";
 import type { QuicLimits } from "../engine.ts";
 import { addonError, type NativeConfig, type QuicheAddon } from "./quiche-addon.ts";
 
@@ -27,13 +28,9 @@ const ACK_DELAY_MS = 26;
 /** The least the protocol allows: peers need no second id, since connections stay on their path. */
 const CONNECTION_IDS = 2;
 
-export function isLoopback(ip: string): boolean {
-  return ip.startsWith("127.") || ip === "::1" || ip.startsWith("::ffff:127.");
-}
-
 /** The longest packet that is sent to an address. */
 export function maxPacketBytes(ip: string): number {
-  return isLoopback(ip) ? LOOPBACK_PACKET_BYTES : NETWORK_PACKET_BYTES;
+  return isLoopbackIp(ip) ? LOOPBACK_PACKET_BYTES : NETWORK_PACKET_BYTES;
 }
 
 /** Parameters of protocol: section 4.1, as far as this engine lets them be set. */

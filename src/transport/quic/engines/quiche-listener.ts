@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../../core/clock.ts";
+import { isLoopbackIp } from "../../../net/loopback.ts";
 import { ipGroup } from "../../../wire/ip-bytes.ts";
 import {
   encodeVersionNegotiation,
@@ -12,7 +13,7 @@ import {
 } from "../../../wire/quic/packet-header.ts";
 import type { QuicListener, QuicListenOptions } from "../engine.ts";
 import type { NativeConfig, QuicheAddon } from "./quiche-addon.ts";
-import { isLoopback, serverConfig } from "./quiche-config.ts";
+import { serverConfig } from "./quiche-config.ts";
 import { QuicheConnection } from "./quiche-connection.ts";
 import { QuicheEndpoint } from "./quiche-endpoint.ts";
 import { RetryTokens } from "./retry-token.ts";
@@ -151,7 +152,7 @@ class Listener implements QuicListener {
       return;
     }
     if (scid.length !== CID_BYTES) return;
-    const config = isLoopback(ip) ? this.#configs.loopback : this.#configs.network;
+    const config = isLoopbackIp(ip) ? this.#configs.loopback : this.#configs.network;
     const local = { host: this.host, port: this.port };
     const remote = { host: ip, port };
     config.setStatelessResetToken(BigInt(`0x${Buffer.from(this.#resets.token(scid)).toString("hex")}`));

@@ -3,10 +3,11 @@ import { lookup } from "node:dns/promises";
 import { isIP, isIPv6 } from "node:net";
 import { type Clock, systemClock } from "../../../core/clock.ts";
 import { describe, TunnelError } from "../../../core/errors.ts";
+import { isLoopbackIp } from "../../../net/loopback.ts";
 import { formatAddress } from "../../../net/socket-errors.ts";
 import type { QuicClose, QuicConnection, QuicConnectOptions, QuicEngine } from "../engine.ts";
 import { loadQuiche, type QuicheAddon } from "./quiche-addon.ts";
-import { clientConfig, isLoopback } from "./quiche-config.ts";
+import { clientConfig } from "./quiche-config.ts";
 import { QuicheConnection } from "./quiche-connection.ts";
 import { QuicheEndpoint } from "./quiche-endpoint.ts";
 import { listenQuiche } from "./quiche-listener.ts";
@@ -30,7 +31,7 @@ async function connectQuiche(addon: QuicheAddon, options: QuicConnectOptions, cl
   const { signal } = options;
   const ip = await resolveHost(options.host);
   if (signal.aborted) throw aborted(signal);
-  const loopback = isLoopback(ip);
+  const loopback = isLoopbackIp(ip);
   const endpoint = new QuicheEndpoint(clock, () => endpoint.close());
   let connection: QuicheConnection | undefined;
   const onPacket = (bytes: Uint8Array, port: number, from: string): void => {
