@@ -14,6 +14,7 @@ import { http2 } from "../transport/http2/connector.ts";
 import { type Context, EXIT } from "./command.ts";
 import { DOCTOR_FLAGS } from "./doctor-flags.ts";
 import { wayToEdge } from "./edge-way.ts";
+import { reportFailure } from "./failure.ts";
 import { findTunnel, openManagement } from "./management.ts";
 import { withStandIn } from "./stand-in.ts";
 import { IDENTITY_FLAGS, nameWithoutId } from "./tunnel-name.ts";
@@ -23,6 +24,10 @@ const NAME_MS = 4_000;
 
 /** `culvert doctor`: says why a tunnel does not work. Exit code 1 when something does not. */
 export async function run(context: Context): Promise<number> {
+  if (context.positionals.length > 1) {
+    const problems = ["Give one tunnel at most: its name or its id"];
+    return reportFailure(context, problems, { usage: true, command: "culvert doctor" });
+  }
   const flags = new Values(DOCTOR_FLAGS, { args: context.args, env: context.host.env });
   const named = await nameToId(context);
   const options = optionsOf(named, !flags.bool("no-register"));
@@ -51,14 +56,14 @@ interface Named {
 async function nameToId(context: Context): Promise<Named> {
   const name = nameWithoutId(context);
   if (name === undefined) return { context };
-  const { args, host, positionals, stop } = context;
+  const { args, host, stop } = context;
   const loaded = loadConfigFile(host, args.get("config")?.at(-1));
   const file = loaded.kind === "loaded" ? loaded.file : undefined;
   const late = AbortSignal.timeout(NAME_MS);
   try {
     const values = new Values(API_FLAGS, { args, env: host.env, file });
     const { api } = openManagement({ ...context, stop: AbortSignal.any([stop, late]) }, values);
-    return { context: { ...context, positionals: [await findTunnel(api, name), ...positionals.slice(1)] } };
+    return { context: { ...context, positionals: [await findTunnel(api, name)] } };
   } catch (error) {
     if (error instanceof TunnelError && error.code === "api.missing") {
       const todo = "Correct the name, or give --credentials-file or --token";
@@ -109,7 +114,7 @@ function optionsOf({ context, failure }: Named, register: boolean): DoctorOption
   }
   const { config } = others;
   // A token names its edge: without one that can be read, only a flag does.
-  const edge = config.edge.kind === "static" ? edgeOf(config) : undefined;
+  const edge = config.edge.kind === "static" ? { ...edgeOf(config), lacksToken: config.ca === undefined } : undefined;
   return { ...base, ...ofConfig(config, others), tunnel, edge };
 }
 
@@ -140,6 +145,7 @@ function edgeOf(config: RunConfig): DoctorEdge {
     protocol: config.protocol,
     proxy: proxy === undefined ? undefined : formatAddress(proxy),
     tlsServerName: http2.tlsServerName,
+    lacksToken: false,
     quic: transports.find(({ name }) => name === "quic"),
     http2: transports.find(({ name }) => name === "http2"),
   };

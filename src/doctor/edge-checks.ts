@@ -16,6 +16,11 @@ export interface EdgeWay {
   readonly proxy: string | undefined;
   /** Name that the edge's certificate must carry on TCP. */
   readonly tlsServerName: string;
+  /**
+   * The authority of an edge of one's own comes with the tunnel's token, and there is none that can be used: that the
+   * edge is not trusted then only follows from that.
+   */
+  readonly lacksToken: boolean;
 }
 
 /** What the lookup of the edge gave. */
@@ -160,7 +165,7 @@ export function checkTls({ tcp, udp }: EdgeProbes, way: EdgeWay): CheckResult {
   if (bad?.certificate !== undefined) findings.push(...distrust(bad, bad.certificate, quicWorks, way));
   else if (udp.some(({ end }) => end === "tls")) {
     const detail = udp.find(({ end }) => end === "tls")?.detail ?? "";
-    findings.push(finding("C-232", `Over QUIC: ${detail}`, TRUST_TODO));
+    findings.push(distrusts(`Over QUIC: ${detail}`, way));
   }
   const noTls = connected.find(({ end }) => end === "no-tls");
   if (noTls !== undefined) {
@@ -188,14 +193,16 @@ export function checkTls({ tcp, udp }: EdgeProbes, way: EdgeWay): CheckResult {
   return judged(findings, shown === undefined ? "trusted, over QUIC" : `trusted, certificate from "${shown.issuer}"`);
 }
 
-const TRUST_TODO = "Give the edge's own authority with --cacert, or get a new token from the edge";
+function distrusts(message: string, { lacksToken }: EdgeWay): Finding {
+  if (lacksToken) {
+    const todo = "Mend the tunnel's token or credentials first: the authority comes with them; --cacert gives it, too";
+    return finding("C-232", message, todo, "warn");
+  }
+  return finding("C-232", message, "Give the edge's own authority with --cacert, or get a new token from the edge");
+}
 
-function distrust(
-  probe: TcpProbe,
-  seen: SeenCertificate,
-  quicWorks: boolean,
-  { tlsServerName, proxy }: EdgeWay,
-): readonly Finding[] {
+function distrust(probe: TcpProbe, seen: SeenCertificate, quicWorks: boolean, way: EdgeWay): readonly Finding[] {
+  const { tlsServerName } = way;
   const place = placeOf(probe);
   switch (seen.distrust) {
     case "not-yet-valid":
@@ -218,19 +225,16 @@ function distrust(
         ),
       ];
     default:
-      return [ofStranger(place, seen, quicWorks, proxy)];
+      return [ofStranger(place, seen, quicWorks, way)];
   }
 }
 
 /** An edge of one's own that was made anew looks the same as somebody in between, but for the name of its authority. */
-function ofStranger(place: string, seen: SeenCertificate, quicWorks: boolean, proxy: string | undefined): Finding {
+function ofStranger(place: string, seen: SeenCertificate, quicWorks: boolean, way: EdgeWay): Finding {
+  const { proxy } = way;
   const known = /^(?:culvert edge|cloudflare)/i.test(seen.issuer);
   if (known && !quicWorks) {
-    return finding(
-      "C-232",
-      `${place} shows a certificate from "${seen.issuer}", which is not trusted here`,
-      TRUST_TODO,
-    );
+    return distrusts(`${place} shows a certificate from "${seen.issuer}", which is not trusted here`, way);
   }
   const who = proxy === undefined ? "a firewall or virus scanner" : `proxy ${proxy}, a firewall or virus scanner`;
   return finding(

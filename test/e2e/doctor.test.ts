@@ -97,6 +97,23 @@ describe("case 1: the connector cannot connect", () => {
     expect(JSON.stringify(examined.report)).not.toContain(token.slice(20, 60));
   });
 
+  test("an edge of one's own and no usable token: the token is the verdict, not the authority that comes with it", async () => {
+    const edge = ["--edge", `127.0.0.1:${lab().edge.tunnelPort}`, "--hello-world"];
+    const cases = [
+      [["--token", "garbage"], "C-302"],
+      [["--api-url", `http://127.0.0.1:${lab().edge.publicPort}`, "web"], "C-302"],
+      [[], "C-301"],
+    ] as const;
+    for (const [args, code] of cases) {
+      const examined = await examine([...edge, ...args]);
+      expect([examined.report.verdict.code, examined.exitCode]).toEqual([code, 1]);
+      expect(findings(examined, "tls").map((found) => [found.code, found.severity])).toEqual([["C-232", "warn"]]);
+    }
+    // With the authority the edge is trusted, whoever the tunnel is.
+    const trusted = await examine([...edge, "--token", "garbage", "--cacert", lab().edge.caPath]);
+    expect([trusted.report.verdict.code, trusted.status("tls")]).toEqual(["C-302", "pass"]);
+  });
+
   test("a token of a tunnel that is gone: C-303, in the edge's words", async () => {
     const { stateDir } = lab();
     const gone = await addTunnel(stateDir, "gone", ["gone.lab.example"]);

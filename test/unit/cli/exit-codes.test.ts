@@ -38,6 +38,11 @@ describe("what is wrong is said in a line, with the exit code of its kind", () =
       err: /Give one URL at most/,
     },
     {
+      argv: ["doctor", "web", "extra"],
+      code: 255,
+      err: /^culvert: Give one tunnel at most: its name or its id\nSee 'culvert doctor --help'\.\n$/,
+    },
+    {
       argv: ["edge", "run", "--state-dir", "x", "--grace-period", "-5s"],
       code: 255,
       err: /^culvert: --grace-period must be from 0s to 3m\n/,

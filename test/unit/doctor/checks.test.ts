@@ -42,7 +42,7 @@ function localConnector(port: number, over: Partial<LocalConnector> = {}): Local
 }
 const silent = { end: "silent", connectMs: undefined, certificate: undefined } as const;
 const udp = (end: UdpProbe["end"]): UdpProbe => ({ address: tcp().address, end, detail: "no answer" });
-const WAY = { protocol: "auto", proxy: undefined, tlsServerName: "h2.cftunnel.com" } as const;
+const WAY = { protocol: "auto", proxy: undefined, tlsServerName: "h2.cftunnel.com", lacksToken: false } as const;
 
 describe("way to the edge", () => {
   test("addresses of a family without a route are no finding while the other one works", () => {
@@ -76,6 +76,18 @@ describe("way to the edge", () => {
     expect(shown("not-yet-valid")).toBe("");
     const cut = { tcp: [tcp({ end: "cut", certificate: undefined })], udp: [udp("reached")] };
     expect(codes(checkTls(cut, WAY))).toBe("C-236 warn");
+  });
+
+  test("without a token, whose authority is the edge's, an edge that is not trusted is a warning", () => {
+    const way = { ...WAY, lacksToken: true };
+    const ofTcp = { tcp: [tcp({ certificate: { ...CERTIFICATE, distrust: "issuer" } })], udp: [] };
+    expect(codes(checkTls(ofTcp, way))).toBe("C-232 warn");
+    const ofUdp = { tcp: [tcp(silent)], udp: [udp("tls")] };
+    expect(codes(checkTls(ofUdp, way))).toBe("C-232 warn");
+    expect(codes(checkTls(ofUdp, WAY))).toBe("C-232 fail");
+    // Somebody in between is one with or without it.
+    const between = { ...CERTIFICATE, distrust: "issuer", issuer: "ZScaler Root" } as const;
+    expect(codes(checkTls({ tcp: [tcp({ certificate: between })], udp: [] }, way))).toBe("C-231 fail");
   });
 
   test("packet size", () => {
