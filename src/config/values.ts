@@ -113,6 +113,8 @@ export class Values {
 
   #fromFile(flag: Flag, file: FileValues | undefined): Entry | undefined {
     const value = flag.file === true ? file?.top[flag.name] : undefined;
+    // A template whose variable has nothing to give leaves null behind.
+    if (value === null && flag.notEmpty !== undefined) return this.#empty(flag, `"${flag.name}"`, file);
     if (value === undefined || value === null) return undefined;
     if (flag.type === "duration" && typeof value === "string") {
       return this.#parse(flag, [value], "file", `"${flag.name}"`, file);

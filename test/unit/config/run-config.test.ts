@@ -301,6 +301,21 @@ describe("a run that cannot be is refused in one line that says what to do", () 
       want: '/c.yml:2:1: "metrics-auth" must not be empty: leave it out, or give it a value',
     },
     {
+      name: "a file with a password that its template left out",
+      given: { ...ready("config=/c.yml"), files: { "/c.yml": "url: http://a\nmetrics-auth:\n" } },
+      usage: false,
+      want: '/c.yml:2:1: "metrics-auth" must not be empty: leave it out, or give it a value',
+    },
+    {
+      name: "a file with a token that its template left out, beside credentials",
+      given: {
+        flags: ["config=/c.yml"],
+        files: { "/c.yml": "url: http://a\ntoken: null\ncredentials-file: /c.json\n", "/c.json": CREDENTIALS },
+      },
+      usage: false,
+      want: '/c.yml:2:1: "token" must not be empty: leave it out, or give it a value',
+    },
+    {
       name: "a token of nothing, beside credentials",
       given: { flags: ["token=", "credentials-file=/c.json", "url=http://a"], files: { "/c.json": CREDENTIALS } },
       usage: true,
