@@ -68,16 +68,46 @@ export function waitForRoom(writer: NodeQuicWriter): Promise<unknown> | null {
   return typeof wait === "function" ? wait.call(writer) : null;
 }
 
+let loaded: Promise<NodeQuic | undefined> | undefined;
+
 /** Undefined where the runtime has none. */
-export async function loadNodeQuic(): Promise<NodeQuic | undefined> {
+export function loadNodeQuic(): Promise<NodeQuic | undefined> {
+  loaded ??= load();
+  return loaded;
+}
+
+async function load(): Promise<NodeQuic | undefined> {
   if (typeof Bun === "undefined") return undefined;
+  const restore = withoutItsWarning();
   try {
     const name = "node:quic";
     const module: unknown = await import(name);
     return isNodeQuic(module) ? module : undefined;
   } catch {
     return undefined;
+  } finally {
+    restore();
   }
+}
+
+/**
+ * Loading it warns at each start, on standard error and in the runtime's own form, of what nobody who runs the program
+ * can change; a log in JSON would not be one any more. Every other warning goes its way.
+ *
+ * @returns restores it
+ */
+function withoutItsWarning(): () => void {
+  const { emitWarning } = process;
+  process.emitWarning = new Proxy(emitWarning, {
+    apply: (emit, self, args: readonly unknown[]) => {
+      const [text, kind] = args;
+      const isKnown = kind === "ExperimentalWarning" && typeof text === "string" && /^quic\b/i.test(text);
+      return isKnown ? undefined : Reflect.apply(emit, self, args);
+    },
+  });
+  return () => {
+    process.emitWarning = emitWarning;
+  };
 }
 
 function isNodeQuic(module: unknown): module is NodeQuic {
