@@ -4,10 +4,11 @@ import { isatty } from "node:tty";
 import type { Context, Succession } from "./cli/command.ts";
 import { EXIT } from "./cli/command.ts";
 import { ROOT } from "./cli/commands.ts";
-import { reportError } from "./cli/failure.ts";
+import { reportError, reportFailure } from "./cli/failure.ts";
 import { renderHelp } from "./cli/help.ts";
 import { commandName, parseArguments } from "./cli/parse.ts";
 import { versionLine } from "./cli/version.ts";
+import { wrongValues } from "./cli/wrong-values.ts";
 import { ConsoleOutput } from "./core/console-output.ts";
 import { describe } from "./core/errors.ts";
 import { type OutputLoss, StandardOutput } from "./core/standard-output.ts";
@@ -136,7 +137,10 @@ async function main(argv: readonly string[]): Promise<number> {
         onHangup,
         ...(succession === undefined ? {} : { succession }),
       };
-      const command = await parsed.path.at(-1)?.load?.();
+      const named = parsed.path.at(-1) ?? ROOT;
+      const wrong = wrongValues(named, parsed.args);
+      if (wrong.length > 0) return reportFailure(context, wrong, { usage: true, command: commandName(parsed.path) });
+      const command = await named.load?.();
       try {
         return (await command?.run(context)) ?? EXIT.failed;
       } catch (error) {

@@ -28,7 +28,7 @@ import {
   UP_FLAGS,
 } from "./edge-flags.ts";
 import { EDGE_TRAFFIC_COMMANDS } from "./edge-traffic-commands.ts";
-import { VALIDATE_FLAGS } from "./ingress-flags.ts";
+import { EXPLAIN_FLAGS, VALIDATE_FLAGS } from "./ingress-flags.ts";
 import { LOGIN_COMMAND, MANAGEMENT_COMMANDS, MANAGEMENT_READS } from "./management-commands.ts";
 import {
   SERVICE_INSTALL_FLAGS,
@@ -40,6 +40,7 @@ import {
 } from "./service-flags.ts";
 import { TAIL_FLAGS } from "./tail-flags.ts";
 import { UPDATE_FLAGS } from "./update-flags.ts";
+import { VERSION_FLAGS } from "./version.ts";
 
 const JSON_FLAG = { name: "json", type: "bool", help: "Print JSON" } as const;
 
@@ -79,7 +80,7 @@ const ingress: Command = {
         "culvert tunnel --config config.yml ingress explain https://app.example.com/login",
         "culvert tunnel --config config.yml ingress explain --json app.example.com/login",
       ],
-      flags: [JSON_FLAG],
+      flags: EXPLAIN_FLAGS,
       reads: ofTunnel("config", "tag"),
       load: async () => await import("./ingress-explain.ts"),
     },
@@ -489,10 +490,7 @@ export const ROOT: Command = {
       name: "version",
       summary: "Print the version",
       cloudflared: true,
-      flags: [
-        { name: "short", aliases: ["s"], type: "bool", help: "Only the number" },
-        { name: "licenses", type: "bool", help: "Print the licences of what is in this program" },
-      ],
+      flags: VERSION_FLAGS,
       load: async () => await import("./version.ts"),
     },
   ],

@@ -8,6 +8,7 @@ import type { IngressRule } from "../ingress/rules.ts";
 import { formatService } from "../ingress/service.ts";
 import { originRequestHeaders } from "../proxy/request-headers.ts";
 import { type Context, EXIT } from "./command.ts";
+import { EXPLAIN_FLAGS } from "./ingress-flags.ts";
 import { type Question, readQuestion } from "./tunnel-ingress.ts";
 
 /** Stands for what each connector makes when it starts. */
@@ -34,7 +35,8 @@ export function run(context: Context): Promise<number> {
   const told = explainMatch(question.rules, question.host, question.target);
   const { match } = told;
   const effect = match.kind === "rule" ? effectOf(context, question, match.index, match.rule) : undefined;
-  if (context.args.get("json")?.at(-1) === "true") context.print(asJson(question, told, effect));
+  const asked = new Values(EXPLAIN_FLAGS, { args: context.args, env: {} });
+  if (asked.bool("json")) context.print(asJson(question, told, effect));
   else for (const line of asLines(question, told, effect)) context.print(line);
   return Promise.resolve(EXIT.ok);
 }

@@ -11,3 +11,6 @@ export const VALIDATE_FLAGS = [
     help: "Check this JSON, as an edge would push it, instead of the config file",
   },
 ] as const satisfies readonly Flag[];
+
+/** Flags of `tunnel ingress explain`. */
+export const EXPLAIN_FLAGS = [{ name: "json", type: "bool", help: "Print JSON" }] as const satisfies readonly Flag[];
