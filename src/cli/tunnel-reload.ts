@@ -97,7 +97,8 @@ class Reloader {
     const read = readReloadable(this.#context.host, this.#args);
     const values = read.kind === "ok" ? JSON.stringify(read.config.file?.top) : undefined;
     if (cause === "seen" && values === this.#taken) return;
-    for (const { text } of read.warnings) log.warn(text);
+    // What is doubtful in the file may be why it is refused; that nothing is served is true of one in force only.
+    for (const { text, about } of read.warnings) if (about !== "rules") log.warn(text);
     if (read.kind === "failed") {
       connector.rulesRefused();
       this.#refuse(read.errors);
@@ -115,6 +116,7 @@ class Reloader {
       this.#refuse(placeProblems(result.problems, config));
       return;
     }
+    for (const { text, about } of read.warnings) if (about === "rules") log.warn(text);
     this.#taken = values ?? "";
     this.#rulesFrom = config.rulesFrom;
     setLogLevel(config.logLevel);

@@ -202,7 +202,11 @@ describe("a config file that cannot be used", () => {
     await lab.live("first");
     await served(lab.port);
 
-    expect(await refused(lab, "", 2)).toMatch(/There are no ingress rules/);
+    const emptied = await refused(lab, "ingres: []\n", 2);
+    expect(emptied).toMatch(/ERR The new configuration is refused.*There are no ingress rules/);
+    // The old rules answer; what may have been meant by the file is said all the same.
+    expect(emptied).not.toMatch(/answers 503/);
+    expect(emptied).toMatch(/WRN .*config\.yml:1:1: .*"ingres"/);
     expect(await refused(lab, "ingress: [", 3)).toMatch(/config\.yml:1:\d+/);
     const unreadable = `ingress:\n  - service: https://localhost:1\n    originRequest:\n      caPool: /no/such/file\n`;
     expect(await refused(lab, unreadable, 4)).toMatch(/config\.yml:2:5: Rule #1: .*\/no\/such\/file/);
