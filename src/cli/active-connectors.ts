@@ -18,7 +18,12 @@ export type ShownConnector = Omit<ActiveConnector, "features" | "conns"> & {
 /** The lines of cloudflared's `tunnel info`, its trailing blanks included (surface: section 4). */
 export function renderTunnelInfo(tunnel: TunnelHead, connectors: readonly ShownConnector[]): readonly string[] {
   if (connectors.length === 0) return [`Your tunnel ${tunnel.id} does not have any active connection.`];
-  const head = [`NAME:     ${tunnel.name}`, `ID:       ${tunnel.id}`, `CREATED:  ${goTime(tunnel.createdAtMs)}`, ""];
+  const head = [
+    `NAME:     ${printable(tunnel.name)}`,
+    `ID:       ${tunnel.id}`,
+    `CREATED:  ${goTime(tunnel.createdAtMs)}`,
+    "",
+  ];
   const rows = connectors.flatMap((connector) => {
     const edge = formatLocations(countByLocation(connector.conns));
     if (edge === "") return [];
@@ -47,7 +52,7 @@ function goTime(wallMs: number): string {
   return `${date} ${time.replace(/\.?0+$/, "")} +0000 UTC`;
 }
 
-/** Connectors say what they like: it must not steer the terminal. */
+/** Connectors say what they like, and others named the tunnel: it must not steer the terminal. */
 function printable(text: string): string {
   return text.replace(/\p{C}/gu, "?");
 }

@@ -1,7 +1,9 @@
 import { systemClock } from "../core/clock.ts";
 import { parseDuration } from "../core/duration.ts";
 import { TunnelError } from "../core/errors.ts";
+import { printable } from "../core/printable.ts";
 import { newApiToken } from "../edge/api-token.ts";
+import { nameProblem, TokenName } from "../edge/names.ts";
 import { TOKEN_SCOPES, type TokenScope } from "../edge/store/port.ts";
 import { formatCreated } from "./active-connectors.ts";
 import type { Context } from "./command.ts";
@@ -14,6 +16,8 @@ import { operator } from "./operator.ts";
 export function create(context: Context): Promise<number> {
   return withEdgeState(context, "edge token create", EDGE_TOKEN_CREATE_FLAGS, { make: false }, ({ store, values }) => {
     const [name] = positionals(context, ["NAME"]);
+    const wrong = nameProblem(TokenName, "token", name);
+    if (wrong !== undefined) throw new UsageError(wrong);
     const given = values.list("scope");
     const unknown = given.filter((scope) => !TOKEN_SCOPES.some((known) => known === scope));
     if (unknown.length > 0)
@@ -73,6 +77,6 @@ export function revoke(context: Context): Promise<number> {
       throw new TunnelError("store.missing", `There is no API token "${given}": see culvert edge token list`);
     if (own.length > 1) throw new UsageError(`Several tokens are called "${given}": give the id`);
     store.tokens.remove(token.id, operator());
-    context.note(`Revoked API token ${token.id} (${token.name})`);
+    context.note(`Revoked API token ${token.id} (${printable(token.name)})`);
   });
 }

@@ -1,5 +1,6 @@
 import { systemClock } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
+import { printable } from "../core/printable.ts";
 import { createEdgeControl } from "../edge/control/client.ts";
 import type { Context } from "./command.ts";
 import { EDGE_TUNNEL_DELETE_FLAGS } from "./edge-flags.ts";
@@ -24,12 +25,15 @@ export function remove(context: Context): Promise<number> {
         for (const { id, name } of tunnels) {
           if (((await control.connectors(id)) ?? []).length === 0) continue;
           const advice = "stop its connectors first, or delete it with --force, which cuts them off";
-          throw new TunnelError("store.conflict", `Cannot delete tunnel "${name}": it is connected: ${advice}`);
+          throw new TunnelError(
+            "store.conflict",
+            `Cannot delete tunnel "${printable(name)}": it is connected: ${advice}`,
+          );
         }
       }
       for (const { id, name } of new Map(tunnels.map((tunnel) => [tunnel.id, tunnel])).values()) {
         store.tunnels.remove(id, operator());
-        context.note(`Deleted tunnel ${name} (${id})`);
+        context.note(`Deleted tunnel ${printable(name)} (${id})`);
       }
     },
   );

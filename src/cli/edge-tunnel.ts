@@ -6,9 +6,11 @@ import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, systemCode, TunnelError } from "../core/errors.ts";
 import { formatPublicKey } from "../core/es256.ts";
+import { printable } from "../core/printable.ts";
 import { createEdgeControl } from "../edge/control/client.ts";
 import type { EdgeControl, LocationCount } from "../edge/control/port.ts";
 import { managementKey } from "../edge/management-token.ts";
+import { nameProblem, TunnelName } from "../edge/names.ts";
 import { type EdgeState, loadAdvertised, openStateDir } from "../edge/state-dir.ts";
 import { newTunnel, routesTo } from "../edge/store/new-tunnel.ts";
 import { type HostnameRoute, type Store, type StoredTunnel, sameTarget } from "../edge/store/port.ts";
@@ -17,6 +19,7 @@ import { createTunnelToken } from "../edge/tunnel-token.ts";
 import { formatCreated, formatLocations, renderTunnelInfo } from "./active-connectors.ts";
 import { type Context, EXIT } from "./command.ts";
 import { ADVERTISE_FLAG, STATE_DIR_FLAG } from "./edge-flags.ts";
+import { readHostname } from "./edge-pick.ts";
 import { stateDirOf } from "./edge-state.ts";
 import { reportError, reportFailure } from "./failure.ts";
 import { operator } from "./operator.ts";
@@ -30,17 +33,16 @@ export const EDGE_TUNNEL_FLAGS = [
   { name: "all", aliases: ["a"], type: "bool", help: "Quick tunnels, too" },
 ] as const satisfies readonly Flag[];
 
-/** A hostname, or `*.` and one. */
-const HOSTNAME = /^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
-
 /** `culvert edge tunnel add NAME HOSTNAME…`: prints the tunnel's token and nothing else on standard output. */
 export async function add(context: Context): Promise<number> {
   const [name, ...hostnames] = context.positionals;
-  const normalised = hostnames.map((hostname) => hostname.toLowerCase().replace(/\.$/, ""));
-  const bad = normalised.find((hostname) => hostname.length > 253 || !HOSTNAME.test(hostname));
+  const normalised = hostnames.flatMap((hostname) => readHostname(hostname) ?? []);
+  const bad = hostnames.find((hostname) => readHostname(hostname) === undefined);
   if (name === undefined || hostnames.length === 0) {
     return usage(context, "add", "Give the tunnel's name and at least one hostname");
   }
+  const wrong = nameProblem(TunnelName, "tunnel", name);
+  if (wrong !== undefined) return usage(context, "add", wrong);
   if (bad !== undefined) return usage(context, "add", `"${bad}" is not a hostname (no scheme, port or path)`);
   return await withStore(context, "add", (store, values, state) => {
     const nowMs = systemClock.wallMs();
@@ -117,7 +119,7 @@ export async function list(context: Context): Promise<number> {
       const { id, name, createdAtMs, expiresAtMs } = tunnel;
       const where = formatLocations(served.get(id) ?? []);
       const ends = all ? [expiresAtMs === undefined ? "" : formatCreated(expiresAtMs)] : [];
-      return [id, name, formatCreated(createdAtMs), ...ends, where, hostnamesOf(tunnel).join(", ")];
+      return [id, printable(name), formatCreated(createdAtMs), ...ends, where, hostnamesOf(tunnel).join(", ")];
     });
     const table = [["ID", "NAME", "CREATED", ...(all ? ["ENDS"] : []), "CONNECTIONS", "HOSTNAMES"], ...rows];
     const widths = (table[0] ?? [])

@@ -67,6 +67,11 @@ describe("tunnel info", () => {
     expect(renderTunnelInfo({ ...TUNNEL, createdAtMs: Date.parse(at) }, [FIRST])[2]).toBe(`CREATED:  ${want}`);
   });
 
+  test("the name that somebody gave the tunnel does not steer the terminal", () => {
+    const [name] = renderTunnelInfo({ ...TUNNEL, name: "x\u001b[31m\n" }, [FIRST]);
+    expect(name).toBe("NAME:     x?[31m?");
+  });
+
   test("what a connector says of itself does not steer the terminal", () => {
     const sly = connector(FIRST.id, FIRST.run_at, ["LAB"], { version: "1\u001b[2J\n2", arch: "a\u009b1m\u202eb" });
     const row = renderTunnelInfo(TUNNEL, [sly]).at(-1);

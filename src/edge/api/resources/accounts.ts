@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { newApiToken, scopesBeyond } from "../../api-token.ts";
+import { TokenName } from "../../names.ts";
 import { type ApiToken, TOKEN_SCOPES } from "../../store/port.ts";
 import type { ApiDeps } from "../deps.ts";
 import { type AnyEndpoint, endpoint, formatTime, PAGING, paged, pageFrom, pageOf, Time } from "../endpoint.ts";
@@ -18,11 +19,7 @@ const Token = z.object({
 });
 
 const TokenBody = z.object({
-  name: z
-    .string()
-    .min(1)
-    .max(100)
-    .regex(/^\P{C}*$/u, "Must not hold control characters"),
+  name: TokenName,
   scopes: z.array(z.enum(TOKEN_SCOPES)).min(1),
   expires_on: Time.optional(),
 });

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import { parseConnectorId, parseTunnelId, type TunnelId } from "../../../core/ids.ts";
 import { activeConnectors } from "../../control/connectors.ts";
+import { TunnelName } from "../../names.ts";
 import { newTunnel } from "../../store/new-tunnel.ts";
 import type { Account, Actor, StoredTunnel } from "../../store/port.ts";
 import { MAX_METADATA_BYTES } from "../../store/port.ts";
@@ -76,13 +77,6 @@ const Tunnel = z.object({
 });
 type Tunnel = z.infer<typeof Tunnel>;
 
-const Name = z
-  .string()
-  .min(1)
-  .max(100)
-  .regex(/^\P{C}*$/u, "Must not hold control characters")
-  .refine((name) => parseTunnelId(name) === undefined, "Must not look like a tunnel's id");
-
 const Secret = z.string().transform((text, context) => {
   const bytes = Buffer.from(text, "base64");
   const sound = bytes.toString("base64").replace(/=+$/, "") === text.replace(/=+$/, "");
@@ -127,7 +121,7 @@ export function tunnelEndpoints(deps: ApiDeps): readonly AnyEndpoint[] {
       scope: "tunnels:write",
       summary: "Make a tunnel",
       body: z.object({
-        name: Name,
+        name: TunnelName,
         tunnel_secret: Secret.optional(),
         config_src: ConfigSource.default("local"),
         metadata: Metadata.optional(),
@@ -206,7 +200,7 @@ export function tunnelEndpoints(deps: ApiDeps): readonly AnyEndpoint[] {
       path: "/accounts/{account_id}/cfd_tunnel/{tunnel_id}",
       scope: "tunnels:write",
       summary: "Rename a tunnel, or give it another secret",
-      body: z.object({ name: Name.optional(), tunnel_secret: Secret.optional(), metadata: Metadata.optional() }),
+      body: z.object({ name: TunnelName.optional(), tunnel_secret: Secret.optional(), metadata: Metadata.optional() }),
       result: Tunnel,
       handle: ({ account, params, body, actor }) => {
         const { id } = tunnelOf(deps, account, params);
