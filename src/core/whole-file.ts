@@ -6,7 +6,7 @@ import {
   fsyncSync,
   openSync,
   renameSync,
-  rmSync,
+  unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
@@ -47,7 +47,7 @@ export function replaceFile(path: string, content: string | Uint8Array, options:
   try {
     renameSync(temporary, path);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    discard(temporary);
     throw error;
   }
   if (options.durable === "name") syncFolder(dirname(path));
@@ -61,7 +61,7 @@ export function replaceFile(path: string, content: string | Uint8Array, options:
 export function writeBeside(path: string, content: string | Uint8Array, options: WholeFileOptions): string {
   const temporary = options.temporary ?? `${path}.${process.pid}.tmp`;
   // One that a crash left behind may be another's.
-  rmSync(temporary, { force: true });
+  removeLeftover(temporary);
   const file = openSync(temporary, "wx", FIRST_MODE);
   try {
     // Called with a descriptor it goes on after a write that took a part only.
@@ -69,12 +69,30 @@ export function writeBeside(path: string, content: string | Uint8Array, options:
     setPermissions(file, options);
     if (options.durable !== "none") fsyncSync(file);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    discard(temporary);
     throw error;
   } finally {
     closeSync(file);
   }
   return temporary;
+}
+
+/** Removes a file where there is one. Throws the system's error; that of Bun's `rmSync` says something else. */
+export function removeLeftover(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT") throw error;
+  }
+}
+
+/** Removes what a failure leaves, as far as that can be done: the failure is what its caller has to know. */
+export function discard(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // It is not there, or whatever hindered the work hinders this too.
+  }
 }
 
 /** Names that were given or taken in a folder survive a loss of power after that. Windows cannot be asked for it. */

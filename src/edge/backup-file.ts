@@ -15,7 +15,8 @@ import {
 import { basename, dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, TunnelError } from "../core/errors.ts";
-import { replaceFile } from "../core/whole-file.ts";
+import { discard, removeLeftover, replaceFile } from "../core/whole-file.ts";
+import { whyNotWritten } from "../core/write-failure.ts";
 import { isRestoresOwn, moveAll, removeLeftovers, undoMoves } from "./restore-journal.ts";
 import type { EdgeState } from "./state-dir.ts";
 import { asOwnerOf } from "./store/folder-owner.ts";
@@ -40,9 +41,9 @@ const LOCK = /^edge\.(lock|pid)$/;
 export async function writeEdgeBackup(state: EdgeState, store: Store, path: string): Promise<void> {
   if (existsSync(path)) throw new TunnelError("store.conflict", `Cannot write backup "${path}": the file exists`);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-  rmSync(temporary, { force: true });
   try {
-    await store.backup(temporary);
+    removeLeftover(temporary);
+    await store.backup(temporary, path);
     const db = new DatabaseSync(temporary);
     try {
       db.exec(
@@ -50,7 +51,7 @@ export async function writeEdgeBackup(state: EdgeState, store: Store, path: stri
       );
       const insert = db.prepare("INSERT INTO backup_files (name, content) VALUES (?, ?)");
       for (const name of [...NEEDED, ...OPTIONAL]) {
-        const content = readOwn(state.dir, name);
+        const content = readOwn(state.dir, name, path);
         if (content !== undefined) insert.run(name, content);
       }
     } finally {
@@ -60,9 +61,9 @@ export async function writeEdgeBackup(state: EdgeState, store: Store, path: stri
   } catch (error) {
     throw error instanceof TunnelError
       ? error
-      : new TunnelError("store.failed", `Cannot write backup "${path}": ${describe(error)}`, { cause: error });
+      : new TunnelError("store.failed", `Cannot write backup "${path}": ${whyNotWritten(error)}`, { cause: error });
   } finally {
-    rmSync(temporary, { force: true });
+    discard(temporary);
   }
 }
 
@@ -194,19 +195,23 @@ function copyFrom(backup: number, path: string): void {
   }
 }
 
-/** A file of the state directory and nothing that a link there leads to; undefined where there is none. */
-function readOwn(dir: string, name: string): Uint8Array | undefined {
+/** A file of the state directory for a backup, and nothing that a link there leads to; undefined where there is none. */
+function readOwn(dir: string, name: string, backup: string): Uint8Array | undefined {
   const path = join(dir, name);
   if (!existsSync(path)) return undefined;
-  return asOwnerOf(dir, () => {
-    // Windows does not know the last one.
-    const file = openSync(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
-    try {
-      return readFileSync(file);
-    } finally {
-      closeSync(file);
-    }
-  });
+  try {
+    return asOwnerOf(dir, () => {
+      // Windows does not know the last one.
+      const file = openSync(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
+      try {
+        return readFileSync(file);
+      } finally {
+        closeSync(file);
+      }
+    });
+  } catch (error) {
+    throw new TunnelError("store.failed", `Cannot write backup "${backup}": ${describe(error)}`, { cause: error });
+  }
 }
 
 /** What SQLite and others wrote last may be in memory only. */

@@ -242,8 +242,11 @@ export interface Store {
   poll(): void;
   /** Every page and every sealed secret is readable. Empty = all is well. */
   check(): readonly string[];
-  /** Writes a consistent copy while the store is used. The file must not exist. */
-  backup(path: string): Promise<void>;
+  /**
+   * Writes a consistent copy while the store is used. The file must not exist. `named`: what errors call the file, for
+   * whoever moves it afterwards; default `path`.
+   */
+  backup(path: string, named?: string): Promise<void>;
   close(): void;
 }
 

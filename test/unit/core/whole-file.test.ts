@@ -106,6 +106,8 @@ describe("replacing a file", () => {
     expect(codeOf(() => replaceFile(join(dir.path, "file"), "x", options))).toBeString();
     expect(existsSync(join(path, "full"))).toBe(true);
     expect(codeOf(() => replaceFile(join(dir.path, "missing", "file"), "x", { mode: 0o600 }))).toBe("ENOENT");
+    writeFileSync(join(dir.path, "plain"), "");
+    expect(codeOf(() => replaceFile(join(dir.path, "plain", "file"), "x", { mode: 0o600 }))).toBe("ENOTDIR");
   });
 
   test("a full disk leaves the old one whole, and nothing beside it", () => {

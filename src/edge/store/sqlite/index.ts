@@ -43,7 +43,7 @@ export function openSqliteStore(
     watch: (listener) => db.watch(listener),
     poll: () => db.poll(),
     check: () => [...damagesOf(() => db.damages()), ...damagesOf(() => tunnels.damages())],
-    backup: async (target) => writeBackup(db, target),
+    backup: async (target, named = target) => writeBackup(db, target, named),
     close: () => db.close(),
   };
 }

@@ -1,4 +1,5 @@
 import { describe, systemCode, TunnelError } from "../../../core/errors.ts";
+import { whyNotWritten } from "../../../core/write-failure.ts";
 
 /** SQLite's result codes (https://www.sqlite.org/rescode.html). */
 const BUSY = 5;
@@ -35,7 +36,7 @@ export function toStoreError(thrown: unknown, doing: string, writing: boolean): 
   if (code === UNIQUE || code === PRIMARY_KEY) return fail("store.conflict", "it exists already");
   if (code === FOREIGN_KEY) return fail("store.missing", "what it refers to does not exist");
   if (isBusy(thrown)) return fail("store.failed", "another process holds the database", "same");
-  return fail("store.failed", describe(thrown));
+  return fail("store.failed", writing ? whyNotWritten(thrown) : describe(thrown));
 }
 
 /** Another process or connection has the file. */
