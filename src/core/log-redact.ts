@@ -1,5 +1,6 @@
 import type { LogFields, Logger, LogLevel } from "./log.ts";
 import { percentEncoded } from "./printable.ts";
+import { redactPath } from "./redact-target.ts";
 import { HIDDEN, isSecretName } from "./secret-names.ts";
 
 /** Shortest text that is taken for a secret of ours: anything shorter would be found in innocent words. */
@@ -77,7 +78,7 @@ export function shownHeaders(headers: readonly string[]): string {
   return text;
 }
 
-/** A request target, one char per byte, without its query, which is where tokens are. */
+/** A request target, one char per byte, without its query, which is where tokens are, and those in parameters of its path. */
 export function shownTarget(target: string): string {
   return percentEncoded(shownValue(target));
 }
@@ -86,8 +87,12 @@ export function shownTarget(target: string): string {
 function shownValue(value: string): string {
   const query = value.indexOf("?");
   const fragment = value.indexOf("#");
-  if (query < 0 && fragment < 0) return value;
+  if (query < 0 && fragment < 0) return shownPath(value);
   return fragment < 0 || (query >= 0 && query < fragment)
-    ? `${value.slice(0, query)}?…`
-    : `${value.slice(0, fragment)}#…`;
+    ? `${shownPath(value.slice(0, query))}?…`
+    : `${shownPath(value.slice(0, fragment))}#…`;
+}
+
+function shownPath(path: string): string {
+  return path.includes(";") ? redactPath(path) : path;
 }

@@ -12,9 +12,26 @@ const PAIRS = /([?&;#])([^&#]+)/g;
 /** In a text white space ends an address; in an address it is one of its characters that should have been encoded. */
 const PAIRS_IN_TEXT = /([?&;#])([^&#\s]+)/g;
 
-/** A path or URL with the secrets in its query and fragment hidden, and credentials before a host. */
+/** Parameters of a segment of a path (RFC 3986 section 3.3), and what some write as if it were a query. */
+const PATH_PAIRS = /([;&])([^;&=/]+)=([^;&/]+)/g;
+
+/** A path or URL with the secrets in its parameters, query and fragment hidden, and credentials before a host. */
 export function redactTarget(target: string): string {
-  return redactWithin(target, 0, PAIRS);
+  const end = target.search(/[?#]/);
+  return end < 0 ? redactPath(target) : redactPath(target.slice(0, end)) + redactWithin(target.slice(end), 0, PAIRS);
+}
+
+/**
+ * The same for one without query and fragment. A parameter ends with its segment: whoever asks for `/;token=/admin` does not
+ * keep the rest out of a log.
+ */
+export function redactPath(path: string): string {
+  // Every logged address comes by, and next to none has any of what is looked for.
+  if (!/[;&@ J]/.test(path)) return path;
+  const shown = path.replace(PATH_PAIRS, (_all, before: string, name: string, value: string) => {
+    return `${before}${name}=${redactEncoded(name, value)}`;
+  });
+  return hideTokens(hideUserinfo(shown));
 }
 
 /** A text that may be JSON, or have addresses in it. */
@@ -24,10 +41,14 @@ export function redactPlain(text: string): string {
 
 /** `depth`: how many times it is the value of a parameter. */
 function redactWithin(target: string, depth: number, pairsOf: RegExp): string {
-  const shown = target
-    .replace(pairsOf, (_all, before: string, pairs: string) => `${before}${redactQuery(pairs, depth)}`)
-    .replace(/:\/\/[^/?#\s]*@/g, `://${HIDDEN}@`);
-  return hideTokens(shown);
+  const shown = target.replace(pairsOf, (_all, before: string, pairs: string) => {
+    return `${before}${redactQuery(pairs, depth)}`;
+  });
+  return hideTokens(hideUserinfo(shown));
+}
+
+function hideUserinfo(text: string): string {
+  return text.replace(/:\/\/[^/?#\s]*@/g, `://${HIDDEN}@`);
 }
 
 /**

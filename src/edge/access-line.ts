@@ -1,5 +1,5 @@
 import { percentEncoded, printable } from "../core/printable.ts";
-import { redactTarget } from "../core/redact-target.ts";
+import { redactPath, redactTarget } from "../core/redact-target.ts";
 import { headerValue } from "../wire/headers.ts";
 import type { AccessEntry } from "./listener/visitor-deps.ts";
 
@@ -67,10 +67,10 @@ function combinedLine(entry: AccessEntry, context: AccessLineContext): string {
   ].join("");
 }
 
-/** A target or URL without its query, or with the secrets in it hidden; credentials before a host go always. */
+/** A target or URL, its query cut off or not, with the secrets in it hidden; credentials before a host go always. */
 function shownTarget(target: string, query: boolean): string {
-  const bare = target.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/?#@]*@/i, "$1");
-  return bounded(query ? redactTarget(bare) : withoutQuery(bare));
+  const bare = target.startsWith("/") ? target : target.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/?#@]*@/i, "$1");
+  return bounded(query ? redactTarget(bare) : redactPath(withoutQuery(bare)));
 }
 
 function withoutQuery(target: string): string {

@@ -44,6 +44,10 @@ test("header fields that let somebody in show their name alone; an address shows
   );
   expect(shownTarget("/path")).toBe("/path");
   expect(shownTarget("/path?a=b?c")).toBe("/path?…");
+  expect(shownTarget("/path;v=1;jsessionid=s3cret/b?c")).toBe("/path;v=1;jsessionid=REDACTED/b?…");
+  expect(shownHeaders(["Referer", "https://a.example/;sid=s3cret", "Accept", "text/html;q=0.9, */*;q=0.8"])).toBe(
+    "referer: https://a.example/;sid=REDACTED; accept: text/html;q=0.9, */*;q=0.8",
+  );
 });
 
 test("messages and fields are clean before anybody sees them", () => {

@@ -46,6 +46,27 @@ test.each([
   expect(path(false)).not.toMatch(/[?#]|pass/);
 });
 
+const JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl";
+
+test.each([
+  ["/x;jsessionid=SECRET1", "/x;jsessionid=REDACTED"],
+  ["/x;v=1;JSESSIONID=SECRET1/y;b=2/z", "/x;v=1;JSESSIONID=REDACTED/y;b=2/z"],
+  ["/x;jsession%69d=SECRET1", "/x;jsession%69d=REDACTED"],
+  ["/x&token=SECRET1&b=2", "/x&token=REDACTED&b=2"],
+  ["/;token=/admin/users", "/;token=/admin/users"],
+  [`/cb/${JWT}/done`, "/cb/REDACTED/done"],
+  ["/a;b/c=d;=e;f=/user@example.com", "/a;b/c=d;=e;f=/user@example.com"],
+])("the path %s is logged as %s, with queries and without, in a Referer, too", (target, shown) => {
+  const headers = ["Referer", `https://app.example.com${target}?page=2`];
+  for (const query of [true, false]) {
+    const line = JSON.parse(accessLine("json", { ...ENTRY, target, headers }, { ...CONTEXT, query }));
+    expect(line).toMatchObject({ path: shown, referer: `https://app.example.com${shown}${query ? "?page=2" : ""}` });
+    expect(accessLine("combined", { ...ENTRY, target, headers }, { ...CONTEXT, query })).toContain(
+      ` ${shown} HTTP/2.0"`,
+    );
+  }
+});
+
 test("whatever a visitor sends, an entry is one line, and its quotes hold", () => {
   const evil = 'a"\\\r\n127.0.0.1 - - "GET /forged\x1b[31m\u00ff';
   const entry = {

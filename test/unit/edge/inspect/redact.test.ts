@@ -309,6 +309,7 @@ describe("hostile bodies cost no more than their length", () => {
       '\\"a\\":',
       "é",
     ],
+    ...[";", ";a=", ";token=", "&;=/", "'", "'a", "'a':", "'token':", '"name":', '"name":"token",', '{"name":"token"'],
   ])("%j", (part) => {
     const text = part.repeat(Math.floor(SIZE / part.length));
     for (const type of [
