@@ -9,6 +9,7 @@ import { systemClock, systemRandom } from "../core/clock.ts";
 import { TunnelError } from "../core/errors.ts";
 import { newConnectorId } from "../core/ids.ts";
 import { createLogger, type Logger } from "../core/log.ts";
+import { printable } from "../core/printable.ts";
 import { VERSION } from "../core/version.ts";
 import { type CertifiedKey, createAuthority, createEdgeCertificate } from "../edge/certificates.ts";
 import { type Edge, startEdge } from "../edge/edge.ts";
@@ -25,6 +26,7 @@ import type { EdgeAddress } from "../supervisor/addresses.ts";
 import { http2 } from "../transport/http2/connector.ts";
 import { type Context, EXIT } from "./command.ts";
 import { UP_FLAGS } from "./edge-flags.ts";
+import { readHostname } from "./edge-pick.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
 import { operator } from "./operator.ts";
 
@@ -75,6 +77,7 @@ export async function run(context: Context): Promise<number> {
 function readOptions(values: Values, problems: string[]): UpOptions | undefined {
   const url = values.string("url");
   const helloWorld = values.bool("hello-world") || url === undefined;
+  if (helloWorld && url !== undefined) problems.push("Give --url or --hello-world, not both: one service is shown");
   const service = helloWorld
     ? ({ kind: "hello_world" } as const)
     : parseService(
@@ -86,7 +89,14 @@ function readOptions(values: Values, problems: string[]): UpOptions | undefined 
     problems.push(service.error);
     return undefined;
   }
-  const named = values.list("hostname").map((hostname) => hostname.toLowerCase());
+  const named = values.list("hostname").flatMap((text) => {
+    const hostname = readHostname(text);
+    if (hostname !== undefined && !hostname.startsWith("*")) return [hostname];
+    problems.push(
+      `--hostname "${printable(text)}" must be a hostname such as app.localhost (no scheme, port, path or wildcard)`,
+    );
+    return [];
+  });
   const hostnames = named.length > 0 ? named : [helloWorld ? "hello.localhost" : "app.localhost"];
   const flags = {
     stateDir: values.string("state-dir"),
@@ -98,6 +108,9 @@ function readOptions(values: Values, problems: string[]): UpOptions | undefined 
   };
   if (flags.inspectPort !== undefined && (flags.inspectPort < 0 || flags.inspectPort > 65_535)) {
     problems.push("--inspect-port must be from 0 to 65535");
+  }
+  if (flags.inspectPort === undefined && values.source("inspect-port") === "flag") {
+    problems.push("--inspect-port needs --inspect: it is the port of the page that shows requests");
   }
   if (flags.https && flags.stateDir === undefined) {
     problems.push("--tls-internal needs --state-dir DIR: browsers must be told to trust ca.pem there");
