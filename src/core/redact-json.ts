@@ -31,6 +31,11 @@ function redactWithin(text: string, depth: number): string | undefined {
         hidden = true;
         return HIDDEN;
       }
+      if (typeof inner === "object") {
+        const shown = redactNamed(inner);
+        hidden ||= shown !== inner;
+        return shown;
+      }
       if (typeof inner !== "string") return inner;
       // JSON as text within JSON, addresses, queries of GraphQL: webhooks and echoes have all of them.
       const shown = (depth < MAX_TEXT_DEPTH ? redactWithin(inner, depth + 1) : undefined) ?? redactText(inner);
@@ -41,4 +46,21 @@ function redactWithin(text: string, depth: number): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Members that say what the value beside them is, as in lists of fields, variables and credentials. */
+const NAMES = ["name", "Name", "key", "Key", "id", "field", "type"] as const;
+const VALUES = ["value", "Value"] as const;
+
+/** `{"name":"password","value":"…"}`. */
+function redactNamed(object: object): object {
+  const members = object as Readonly<Record<string, unknown>>;
+  const value = VALUES.find((member) => Object.hasOwn(object, member));
+  if (value === undefined || !NAMES.some((member) => isNameOfSecret(members[member]))) return object;
+  const shown = members[value];
+  return shown === null || typeof shown === "boolean" || shown === HIDDEN ? object : { ...object, [value]: HIDDEN };
+}
+
+function isNameOfSecret(name: unknown): boolean {
+  return typeof name === "string" && isSecretMember(name);
 }

@@ -5,8 +5,11 @@ import { HIDDEN, isSecretMember, isSecretName } from "./secret-names.ts";
  * each takes time in proportion to its length.
  */
 
-/** A member of JSON up to its value; quotes are escaped as often as it is text within JSON. */
-const MEMBER = /(?<!\\)(\\{0,7})"([^"\\]{1,200})\1"\s{0,100}:\s{0,100}/g;
+/** A member of JSON up to its value; quotes are escaped as often as it is text within JSON. Python's have single ones. */
+const MEMBER = /(?<!\\)(\\{0,7})(?:"([^"\\]{1,200})\1"|'([^'\\]{1,200})\1')\s{0,100}:\s{0,100}/g;
+/** A member of JSON that names what is in another, ahead of it in the same object and not far; up to the value of that. */
+const NAMED =
+  /(?<!\\)(\\{0,7})(["'])(?:name|key|id|field|type)\1\2\s{0,8}:\s{0,8}\1\2([^"'\\]{1,200})\1\2(?=(\s{0,8},[^{}]{0,200}?\1\2value\1\2\s{0,8}:\s{0,8}))/gi;
 /** A name and a quoted value: attributes of XML, arguments of GraphQL, objects of scripts. */
 const ARGUMENT = /(?<![\w.-])([\w.-]{1,200})\s{0,8}[:=]\s{0,8}(?<!\\)(?=(\\{0,7})["'`])/g;
 /** `name=value`, as in forms and settings. */
@@ -24,11 +27,12 @@ const TAG_VALUE = /(\s(?:value|content)\s?=\s?)(?:"[^"]*"|'[^']*'|[^\s"'>]+)/gi;
 export function redactText(text: string): string {
   // Most of what a body has in it are short words.
   if (!/[:=>]/.test(text)) return text;
-  const members = hideEach(text, MEMBER, (found) => ({
-    secret: isSecretMember(found[2] ?? ""),
-    end: (from) => valueEnd(text, from, found[1]?.length ?? 0),
-    shown: `${found[1]}"${HIDDEN}${found[1]}"`,
-  }));
+  const named = hideEach(text, NAMED, (found) => {
+    return { ...member(text, found, found[3], found[2]), ahead: found[4]?.length ?? 0 };
+  });
+  const members = hideEach(named, MEMBER, (found) => {
+    return member(named, found, found[2] ?? found[3], found[2] === undefined ? "'" : '"');
+  });
   const elements = hideEach(members, ELEMENT, (found) => ({
     secret: isSecretName(found[1] ?? ""),
     end: (from) => elementEnd(members, from),
@@ -47,6 +51,15 @@ export function redactText(text: string): string {
     .replace(LINE, (all, name: string, space: string) => (isSecretName(name) ? `${name}:${space}${HIDDEN}` : all));
 }
 
+/** A member of JSON whose quotes have the escapes that were found first. */
+function member(text: string, [, escapes = ""]: RegExpExecArray, name = "", quote = '"'): Named {
+  return {
+    secret: isSecretMember(name),
+    end: (from) => valueEnd(text, from, escapes.length, quote),
+    shown: `${escapes}${quote}${HIDDEN}${escapes}${quote}`,
+  };
+}
+
 /** `<input name="csrf_token" value="…">`. */
 function redactTag(tag: string): string {
   const names = [...tag.matchAll(TAG_NAME)].map(([, name = ""]) => name);
@@ -55,13 +68,15 @@ function redactTag(tag: string): string {
 
 interface Named {
   readonly secret: boolean;
+  /** Chars from the end of the match to the value. @default 0 */
+  readonly ahead?: number;
   /** Where the value ends that begins there. */
   readonly end: (from: number) => number;
   /** What takes the place of the value. */
   readonly shown: string;
 }
 
-/** Replaces the values behind matches with a telling name. `pattern` is global, and matches up to the value. */
+/** Replaces the values behind matches with a telling name. `pattern` is global, and matches up to the value or `ahead` of it. */
 function hideEach(text: string, pattern: RegExp, judge: (found: RegExpExecArray) => Named): string {
   let shown = "";
   let from = 0;
@@ -69,7 +84,7 @@ function hideEach(text: string, pattern: RegExp, judge: (found: RegExpExecArray)
   for (let found = pattern.exec(text); found !== null; found = pattern.exec(text)) {
     const named = judge(found);
     if (!named.secret) continue;
-    const value = pattern.lastIndex;
+    const value = pattern.lastIndex + (named.ahead ?? 0);
     shown += text.slice(from, value) + named.shown;
     from = Math.max(value, named.end(value));
     pattern.lastIndex = from;
@@ -79,13 +94,15 @@ function hideEach(text: string, pattern: RegExp, judge: (found: RegExpExecArray)
 
 /**
  * Where the JSON value ends that begins here; the end of the text when it does not. `escapes`: backslashes before each
- * of its quotes. A quote with fewer ends the string that all of it is in.
+ * of its quotes. A quote with fewer ends the string that all of it is in. `quote`: that of its name; a single one elsewhere
+ * is an apostrophe, unless the value begins with it.
  */
-function valueEnd(text: string, from: number, escapes: number): number {
+function valueEnd(text: string, from: number, escapes: number, quote: string): number {
   let depth = 0;
+  if (quote === '"' && text[from] === "'") return stringEnd(text, from, 0);
   for (let i = from; i < text.length; i += 1) {
     const char = text[i];
-    if (char === '"') {
+    if (char === '"' || char === quote) {
       const before = backslashes(text, i);
       if (before < escapes) return i - before;
       if (before > escapes) continue;

@@ -37,9 +37,10 @@ const SECRET = new RegExp(
  * letter or digit. Of cards as forms for them name it (HTML, autofill field names), too.
  */
 const FIELDS: ReadonlySet<string> = new Set([
-  ...["key", "code", "pass", "pin", "ssn", "cardnumber", "creditcardnumber", "ccnumber"],
-  ...["cvv", "cvv2", "cvc", "cvc2", "cardcvv", "cardcvc", "cccsc"],
+  ...["key", "code", "pass", "pin", "ssn", "ccnumber", "ccnum", "ccno", "cccsc", "csc", "cvn"],
 ]);
+/** The same, whatever stands in front of it: `billing_card_number`. */
+const CARD_FIELD = /(?:(?:credit|debit)card|card(?:number|num|no)|(?:cvv|cvc)2?)$/;
 /** A key or code of something, in a query or form: what is in front of the last separator says of what. */
 const OF_SOMETHING = /(?<![a-z0-9])([a-z0-9]+)[^a-z0-9]+(?:key|code)[^a-z0-9]*$/;
 /** Whose key or code lets nobody in; of what is not here it is hidden: a log that hides too much does less harm. */
@@ -71,7 +72,7 @@ export const isSecretName = remembering((name) => {
 /** The same for a parameter of a query or a field of a form, its name encoded or not. */
 export const isSecretField = remembering((name) => {
   const plain = decodeParameter(name);
-  if (isSecretName(plain) || FIELDS.has(bare(plain))) return true;
+  if (isSecretName(plain) || isFieldOfSecret(bare(plain))) return true;
   const [, owner] = OF_SOMETHING.exec(spaced(plain)) ?? [];
   return owner !== undefined && !HARMLESS.has(owner);
 });
@@ -79,8 +80,12 @@ export const isSecretField = remembering((name) => {
 /** The same for a member of JSON: a `key` or `code`, of whatever, is what most errors and lists of JSON have. */
 export const isSecretMember = remembering((name) => {
   const plain = decodeParameter(name);
-  return isSecretName(plain) || (FIELDS.has(bare(plain)) && !ORDINARY_MEMBERS.has(bare(plain)));
+  return isSecretName(plain) || (isFieldOfSecret(bare(plain)) && !ORDINARY_MEMBERS.has(bare(plain)));
 });
+
+function isFieldOfSecret(name: string): boolean {
+  return FIELDS.has(name) || CARD_FIELD.test(name);
+}
 
 function remembering(judge: (name: string) => boolean): (name: string) => boolean {
   const known = new Map<string, boolean>();

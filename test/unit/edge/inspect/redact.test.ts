@@ -170,6 +170,37 @@ const BODIES: readonly (readonly [type: string, body: string])[] = [
     "application/graphql",
     "application/x-www-form-urlencoded",
   ].map((type) => [type, `{"user":"ann","password":"${SECRET}"}`] as const),
+  [
+    "application/json",
+    JSON.stringify([
+      { name: "user", value: "ann" },
+      { name: "password", value: SECRET },
+    ]),
+  ],
+  ["application/json", JSON.stringify({ user: "ann", list: [{ Value: [SECRET], Key: "API_TOKEN" }] })],
+  ["application/json", JSON.stringify({ user: "ann", body: JSON.stringify({ type: "password", value: SECRET }) })],
+  [
+    "application/json",
+    `[{"name":"user","value":"ann"},{"id":"a","name":"password", "type": "text", "value" : "${SECRET}`,
+  ],
+  ["application/json", `{"user":"ann","body":"[{\\"key\\":\\"pin\\",\\"value\\":\\"a,${SECRET}\\"},`],
+  ["text/plain", `POST of ann: [{'name': 'password', 'value': 'it\\'s, ${SECRET}'}]`],
+  ["application/json", `{'user':'ann','password':'${SECRET}'}`],
+  ["application/json", `{"user":"ann","password":'a, ${SECRET}'}`],
+  ["application/json", `{'user': 'ann', 'password': {'a': "it's", 'b': '}${SECRET}'}, 'pin': ${SECRET}}`],
+  ["application/json", JSON.stringify({ user: "ann", log: `failed: {'password': 'a, ${SECRET}'}` })],
+  ...[
+    "credit_card",
+    "creditCard",
+    "debit-card",
+    "billing_card_number",
+    "cvv",
+    "CVC",
+    "card_cvc2",
+    "cc_number",
+    "csc",
+  ].map((name) => ["application/json", JSON.stringify({ user: "ann", [name]: SECRET })] as const),
+  ["application/json", JSON.stringify({ user: "ann", mfa_code: SECRET })],
   ["application/x-ndjson", `{"user":"ann"}\n{"password":"${SECRET}"}\n{"apiKey":["${SECRET}"]}\n`],
   ["text/event-stream", `event: login\ndata: {"user":"ann","password":"${SECRET}"}\n\n`],
   ["text/plain", `log of ann: {"password": {"a":"${SECRET}"}}`],
@@ -204,8 +235,14 @@ test.each(BODIES)("a body of %s: %s", (type, body) => {
 });
 
 test("a body without secrets stays as it is, byte for byte", () => {
-  const body = '{ "a":1,\n"author":"ann", "count": 7 }';
-  expect(redactBody(body, "application/json")).toBe(body);
+  for (const body of [
+    '{ "a":1,\n"author":"ann", "count": 7 }',
+    '[{"name":"color","value" : "red"},{"name":"password","value":true},{"key":"code","value":1}]',
+    '{"credit_card_type":"visa","card":"ace","name":"token"}',
+    `{'user': 'ann', "it's": "password", 'a':'b'`,
+  ]) {
+    expect(redactBody(body, "application/json")).toBe(body);
+  }
 });
 
 test("parts without secrets stay as they are, byte for byte", () => {
@@ -241,6 +278,10 @@ test("in text only what is named is hidden", () => {
   }
   expect(redactBody('<a token="s" b="c"><b>t</b></a>', "text/xml")).toBe('<a token="REDACTED" b="c"><b>t</b></a>');
   expect(redactBody(`a {"token":1,"b":2} c`, "")).toBe('a {"token":"REDACTED","b":2} c');
+  expect(redactBody("a {'token':'1, 2','b':2} it's c", "")).toBe("a {'token':'REDACTED','b':2} it's c");
+  expect(redactBody(`[{"name":"pin","value":1,"b":2},{"name":"b","value":3},`, "")).toBe(
+    `[{"name":"pin","value":"REDACTED","b":2},{"name":"b","value":3},`,
+  );
 });
 
 /** Far from what any of them takes, and from what it would take if its time were quadratic. */
