@@ -4,6 +4,7 @@ import { TUNNEL_LEVEL_FLAGS } from "../config/tunnel-flags.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { describe, systemCode } from "../core/errors.ts";
+import { discard } from "../core/whole-file.ts";
 import { collect, type Part } from "../diag/collect.ts";
 import { findConnectors, placesToLook, type StatusAddress } from "../diag/local-status.ts";
 import type { LogSource } from "../diag/log-source.ts";
@@ -12,6 +13,7 @@ import { type Context, EXIT } from "./command.ts";
 import { DIAG_FLAGS } from "./doctor-flags.ts";
 
 const LOOK_MS = 2_000;
+const NO_SPACE: ReadonlySet<string | undefined> = new Set(["ENOSPC", "EDQUOT"]);
 const PARTS: readonly Part[] = ["logs", "metrics", "system", "runtime", "network"];
 
 /**
@@ -62,8 +64,13 @@ export async function run(context: Context): Promise<number> {
   try {
     writeFileSync(name, zip, { flag: "wx", mode: 0o600 });
   } catch (error) {
-    const why = systemCode(error) ?? describe(error);
-    context.note(`culvert: Cannot write ${name} into this folder (${why}): change into one where you may write`);
+    const code = systemCode(error);
+    // Of a full disk it has taken its name and no more.
+    if (code !== "EEXIST") discard(name);
+    const todo = NO_SPACE.has(code)
+      ? "there is no space left: change into a folder of a disk with more"
+      : "change into one where you may write";
+    context.note(`culvert: Cannot write ${name} into this folder (${code ?? describe(error)}): ${todo}`);
     return EXIT.failed;
   }
   for (const { file, error } of results) {

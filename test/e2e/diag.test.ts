@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { unzipSync } from "fflate";
@@ -91,6 +92,22 @@ test("tunnel diag: a zip with everything but secrets", async () => {
   expect(nowhere.stderr).toMatch(
     /^culvert: Cannot write culvert-diag-\S+\.zip into this folder \([A-Z]+\): change into one where you may write\n$/,
   );
+
+  using tight = makeTempDir();
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=8k", "tmpfs", tight.path]);
+  if (mounted.status === 0) {
+    try {
+      writeFileSync(join(tight.path, "full"), new Uint8Array(8_192));
+      const full = await culvert(tight.path, "tunnel", "--metrics", `127.0.0.1:${port}`, ...auth, "diag", ...few);
+      expect([full.code, full.stderr]).toEqual([
+        1,
+        expect.stringMatching(/\(ENOSPC\): there is no space left: [^\n]*\n$/),
+      ]);
+      expect(zips(tight.path)).toEqual([]);
+    } finally {
+      spawnSync("umount", [tight.path]);
+    }
+  } else console.warn("Not tested: only root can mount a small file system");
 
   // Without the password nothing is told but that there is a connector.
   using third = makeTempDir();
