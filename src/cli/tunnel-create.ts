@@ -1,10 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type CreatedTunnel, createTunnel, deleteTunnel, tunnelToken } from "../api-client/tunnels.ts";
 import { expandHome } from "../config/host.ts";
-import { describe, TunnelError } from "../core/errors.ts";
+import { describe, systemCode, TunnelError } from "../core/errors.ts";
 import { parseTunnelId } from "../core/ids.ts";
+import { discard } from "../core/whole-file.ts";
+import { whyNotWritten } from "../core/write-failure.ts";
 import { decodeBytes } from "../wire/base64.ts";
 import { type Credentials, formatCredentials } from "../wire/credentials.ts";
 import { parseToken } from "../wire/token.ts";
@@ -15,6 +17,7 @@ import { CREATE_FLAGS, TOKEN_FLAGS } from "./management-flags.ts";
 const SECRET_BYTES = 32;
 /** Who has the file can run the tunnel, and nobody needs to change it. */
 const CREDENTIALS_MODE = 0o400;
+const CANNOT_WRITE = "Cannot write the tunnel's credentials";
 
 /** `culvert tunnel create NAME`: makes a tunnel and writes its credentials. */
 export function create(context: Context): Promise<number> {
@@ -58,7 +61,11 @@ export function token(context: Context): Promise<number> {
     const parsed = parseToken(text);
     if (!parsed.ok) throw new TunnelError("api.failed", "The API gave a token that cannot be read");
     const file = resolve(expandHome(context.host, path));
-    writeCredentials(file, parsed.value);
+    try {
+      writeCredentials(file, parsed.value);
+    } catch (error) {
+      throw new TunnelError("config.invalid", `${CANNOT_WRITE}: ${describe(error)}`, { cause: error });
+    }
     context.note(`Tunnel credentials written to ${file}`);
   });
 }
@@ -86,7 +93,7 @@ async function keepCredentials(
       () => "The tunnel was deleted again",
       (failure: unknown) => `Delete the tunnel with culvert tunnel delete ${tunnel.id}: ${describe(failure)}`,
     );
-    throw new TunnelError("config.invalid", `Cannot write the tunnel's credentials: ${describe(error)}. ${undone}`);
+    throw new TunnelError("config.invalid", `${CANNOT_WRITE}: ${describe(error)}. ${undone}`);
   }
 }
 
@@ -102,15 +109,23 @@ async function credentialsOf(of: {
   return { ...parsed.value, tunnelSecret: secret };
 }
 
+/** Its errors are the second half of a sentence. */
 function writeCredentials(path: string, credentials: Credentials): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const fail = (error: unknown, why = whyNotWritten(error)): TunnelError =>
+    new TunnelError("config.invalid", `"${path}": ${why}`, { cause: error });
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    // Folders that are there do not matter.
+    throw systemCode(error) === "EEXIST" ? fail(error, "part of its path is not a folder") : fail(error);
+  }
   try {
     writeFileSync(path, formatCredentials(credentials), { mode: CREDENTIALS_MODE, flag: "wx" });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
-      rmSync(path, { force: true });
-      throw error;
+    if (systemCode(error) === "EEXIST") {
+      throw new TunnelError("config.invalid", `there is a file at "${path}" already, which is not overwritten`);
     }
-    throw new TunnelError("config.invalid", `there is a file at "${path}" already, which is not overwritten`);
+    discard(path);
+    throw fail(error);
   }
 }
