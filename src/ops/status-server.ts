@@ -1,7 +1,7 @@
 import { chmodSync, lstatSync, unlinkSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect, type ListenOptions } from "node:net";
-import { describe, systemCode, TunnelError } from "../core/errors.ts";
+import { describe, systemCode, TunnelError, toTunnelError } from "../core/errors.ts";
 import { ConnectionLimit } from "../net/connection-limit.ts";
 import { isLoopbackIp } from "../net/loopback.ts";
 import { listenError } from "../net/socket-errors.ts";
@@ -70,9 +70,10 @@ export function startStatusServer(
 
 /** The same on a unix socket. One that a dead process left behind is replaced. Rejects with `listen.failed`. */
 export async function startStatusSocket(pages: StatusPages, path: string, bounds = BOUNDS): Promise<StatusServer> {
-  await removeStale(path);
-  const failed = (error: unknown): TunnelError =>
-    new TunnelError("listen.failed", `Cannot listen on ${path}: ${describe(error)}`, { cause: error });
+  const failed = (error: unknown): TunnelError => toTunnelError(error, "listen.failed", `Cannot listen on ${path}`);
+  await removeStale(path).catch((error: unknown) => {
+    throw failed(error);
+  });
   const server = await start(pages, { path }, bounds, failed);
   try {
     chmodSync(path, SOCKET_MODE);
