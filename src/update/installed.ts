@@ -164,11 +164,16 @@ export async function swapWithPrevious(binary: InstalledBinary): Promise<void> {
 async function keepAs(path: string, name: string): Promise<void> {
   const work = `${name}.tmp`;
   await rm(work, { force: true });
-  await link(path, work).catch(async (error: unknown) => {
-    if (!NOT_LINKABLE.has(systemCode(error))) throw error;
-    await copyFile(path, work);
-  });
-  await rename(work, name);
+  try {
+    await link(path, work).catch(async (error: unknown) => {
+      if (!NOT_LINKABLE.has(systemCode(error))) throw error;
+      await copyFile(path, work);
+    });
+    await rename(work, name);
+  } catch (error) {
+    await rm(work, { force: true }).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** A program that runs can be neither written over nor removed there, but it can be renamed. */

@@ -306,6 +306,13 @@ describe("by itself", () => {
     });
   });
 
+  test("nothing is left of a replacement that fails because a folder is where the version before should go", async () => {
+    using it = await prepare("1.0.0");
+    await mkdir(join(dirname(it.options.running.path), "culvert.previous"));
+    await expect(once(it)).rejects.toThrow("Cannot replace");
+    expect(it.left()).toEqual({ files: ["culvert", "culvert.previous"], runs: program("1.0.0") });
+  });
+
   describe("the mark of a trial", () => {
     const rest = { allowDowngrade: false, check: false, onProgress: () => {} };
     const mark = ".culvert.trial";
