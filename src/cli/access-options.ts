@@ -9,6 +9,7 @@ import { describe } from "../core/errors.ts";
 import { createLogger, LOG_LEVELS, type Logger, type LogLevel } from "../core/log.ts";
 import { isExempt, PROXY_VARIABLES, type ProxySettings, parseProxyUrl } from "../net/proxy-settings.ts";
 import type { Parsed } from "../wire/parsed.ts";
+import { readAuthorities } from "./authorities.ts";
 import type { Context } from "./command.ts";
 
 /** The proxy variables of requests in clear text. */
@@ -36,7 +37,7 @@ export function readDialling(values: Values, context: Context, problems: Problem
   const file = values.string("ca-file");
   const connectTo = values.string("connect-to");
   return {
-    ca: file === undefined ? undefined : readText(context, file, problems),
+    ca: readAuthorities(context, file, problems.failures),
     connectTo:
       connectTo === undefined ? undefined : taken<ConnectTo>(parseConnectTo(connectTo), "--connect-to", problems),
     proxyFor: readProxies(values, context, problems),

@@ -12,10 +12,11 @@ import { builtInKeys } from "../update/keys.ts";
 import { openSource, type ReleaseFolder } from "../update/source.ts";
 import { parseVersion } from "../update/version.ts";
 import type { MinisignPublicKey } from "../wire/minisign.ts";
+import { readAuthorities } from "./authorities.ts";
 import { BUNDLE_FLAGS } from "./bundle-flags.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportError, reportFailure } from "./failure.ts";
-import { readAuthorities, readKeys } from "./update-keys.ts";
+import { readKeys } from "./update-keys.ts";
 
 const COMMAND = "culvert bundle";
 

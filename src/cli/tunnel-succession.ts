@@ -18,8 +18,9 @@ import {
   startBridge,
   watchParent,
 } from "../update/successor.ts";
+import { readAuthorities } from "./authorities.ts";
 import type { Context } from "./command.ts";
-import { readAuthorities, readKeys } from "./update-keys.ts";
+import { readKeys } from "./update-keys.ts";
 
 const REAP_EVERY_MS = 1_000;
 /** The longest grace period there is, and some. */

@@ -26,16 +26,3 @@ export function readKeys(
     return [];
   });
 }
-
-/** Authorities, PEM, for where releases are; undefined when no file is given. What is wrong with it goes to `issues`. */
-export function readAuthorities(context: Context, path: string | undefined, issues: string[]): string | undefined {
-  if (path === undefined) return undefined;
-  try {
-    const text = context.host.readFile(expandHome(context.host, path));
-    if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
-    issues.push(`Cannot use CA file "${path}": it holds no certificate in PEM`);
-  } catch (error) {
-    issues.push(`Cannot read CA file "${path}": ${describe(error)}`);
-  }
-  return undefined;
-}

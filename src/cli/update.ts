@@ -8,10 +8,11 @@ import { builtInKeys } from "../update/keys.ts";
 import { updateOnTrial } from "../update/trial.ts";
 import { type Running, rollback, type UpdateOptions, type UpdateOutcome, update } from "../update/update.ts";
 import { parseVersion } from "../update/version.ts";
+import { readAuthorities } from "./authorities.ts";
 import { type Context, EXIT } from "./command.ts";
 import { reportFailure } from "./failure.ts";
 import { UPDATE_FLAGS } from "./update-flags.ts";
-import { readAuthorities, readKeys } from "./update-keys.ts";
+import { readKeys } from "./update-keys.ts";
 import { RunningServices } from "./update-services.ts";
 
 /** What a timer or a script acts on: there is a new program, which what runs may still have to take (surface: section 7). */

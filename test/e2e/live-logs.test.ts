@@ -413,6 +413,23 @@ describe("following a log by command", () => {
     });
   });
 
+  test.each(["", "garbage", "-----BEGIN CERTIFICATE-----\ngarbage\n-----END CERTIFICATE-----\n"])(
+    "names the file that holds no authority, but %j",
+    async (text) => {
+      using dir = makeTempDir();
+      const path = join(dir.path, "ca.pem");
+      writeFileSync(path, text);
+      const { code, stderr } = await runProcess([
+        ...culvertCommand(),
+        ...["tail", "--token", await forged(crypto.randomUUID()), "--ca-file", path],
+      ]);
+      expect({ code, stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringContaining(`Cannot use CA file "${path}": it holds no certificate in PEM`),
+      });
+    },
+  );
+
   test("keeps 4 MiB for a reader that stays but does not read, and says how many lines it lost then", async () => {
     await using server = pushingLogs();
     using dir = makeTempDir();
@@ -518,10 +535,10 @@ async function visitInParallel(port: number, target: string, requests: number): 
   return slowest;
 }
 
-/** A token with everything right but the key. */
-async function forged(tunnelId: string): Promise<string> {
+/** A token with everything right but the key. `more`: further claims. */
+async function forged(tunnelId: string, more: { readonly mgmt?: string } = {}): Promise<string> {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  return await new SignJWT({ tun: { id: tunnelId, account_tag: "a" }, actor: { id: "eve" }, res: ["admin"] })
+  return await new SignJWT({ tun: { id: tunnelId, account_tag: "a" }, actor: { id: "eve" }, res: ["admin"], ...more })
     .setProtectedHeader({ alg: "ES256" })
     .setExpirationTime("1h")
     .sign(privateKey);
