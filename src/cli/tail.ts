@@ -8,7 +8,7 @@ import { managementToken } from "../api-client/tunnels.ts";
 import { Values } from "../config/values.ts";
 import { systemClock } from "../core/clock.ts";
 import { ConsoleOutput } from "../core/console-output.ts";
-import { TunnelError } from "../core/errors.ts";
+import { systemCode, TunnelError } from "../core/errors.ts";
 import { parseConnectorId } from "../core/ids.ts";
 import type { ByteChannel } from "../net/channel.ts";
 import { isLoopbackHost } from "../net/loopback.ts";
@@ -194,6 +194,8 @@ async function connectTrusting(
   try {
     return await connect(app, options, stop);
   } catch (error) {
+    const dialsToken = options.host === undefined && hostOf(key.token) !== undefined;
+    if (dialsToken && dialling.proxyFor(app) === undefined && isNameUnknown(error)) throw withAddressHint(error, app);
     if (!isUnknownIssuer(error)) throw error;
     for (const ca of dialling.ca === undefined ? await knownAuthorities(context, key.ca) : []) {
       try {
@@ -204,6 +206,18 @@ async function connectTrusting(
     }
     throw withTrustHint(error);
   }
+}
+
+/** Whether a dial failed because its host's name leads nowhere, or nobody could be asked. */
+function isNameUnknown(error: unknown): error is TunnelError {
+  return error instanceof TunnelError && /^(?:ENOTFOUND|EAI_|DNS_)/.test(systemCode(error.cause) ?? "");
+}
+
+/** What whoever has an edge of his own can do about it. */
+function withAddressHint({ code, message, retry, cause }: TunnelError, { secure, port }: AppAddress): TunnelError {
+  const local = `${secure ? "" : "http://"}localhost:${port}`;
+  const hint = `on the edge's own machine, add --management-hostname ${local}`;
+  return new TunnelError(code, `${message}: ${hint}`, { retry, cause });
 }
 
 /** The WebSocket's connection. Rejects with `edge.refused` and the reason that edge or connector gives. */

@@ -413,6 +413,20 @@ describe("following a log by command", () => {
     });
   });
 
+  test.each([
+    ["https://look.live.invalid:8443", "localhost:8443"],
+    ["http://look.live.invalid:8080", "http://localhost:8080"],
+  ])("says what to dial on the edge's machine where %s leads nowhere", async (mgmt, local) => {
+    const token = await forged(crypto.randomUUID(), { mgmt });
+    const tail = [...culvertCommand(), "tail", "--token", token];
+    const { code, stderr } = await runProcess(tail);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^culvert: Cannot connect to look\.live\.invalid:80?[48]/);
+    expect(stderr).toEndWith(`: on the edge's own machine, add --management-hostname ${local}\n`);
+    const given = await runProcess([...tail, "--management-hostname", "other.live.invalid"]);
+    expect([given.code, given.stderr]).toEqual([1, expect.not.stringContaining("--management-hostname")]);
+  });
+
   test.each(["", "garbage", "-----BEGIN CERTIFICATE-----\ngarbage\n-----END CERTIFICATE-----\n"])(
     "names the file that holds no authority, but %j",
     async (text) => {
