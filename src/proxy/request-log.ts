@@ -117,11 +117,11 @@ function putPath(block: LineBlock, path: string): boolean {
   return block.value(end === path.length ? bounded(path) : bounded(shownPath(path)));
 }
 
-/** Chars up to the first that `shownPath` could change: one of no ASCII, the end of the path, or of a secret. */
+/** Chars up to the first that `shownPath` could change: one of no ASCII, the end of the path, a parameter, or of a secret. */
 function ordinaryLength(path: string): number {
   for (let i = 0; i < path.length; i += 1) {
     const code = path.charCodeAt(i);
-    if (code > 0x7e || code === QUESTION_MARK || code === 0x23 || code === 0x40) return i;
+    if (code > 0x7e || code === QUESTION_MARK || code === 0x23 || code === 0x3b || code === 0x40) return i;
     if (code === 0x4a && path.startsWith("ey", i - 2)) return i;
   }
   return path.length;

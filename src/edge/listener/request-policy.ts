@@ -55,19 +55,19 @@ const VISITOR_FIELDS: ReadonlySet<string> = new Set([
  */
 export function tunnelHeaders(headers: RawHeaders, context: VisitorContext, policy: RequestPolicy): string[] {
   const stripped = stripHopByHop(headers);
-  const result: string[] = [];
+  const peer = plainIp(context.ip);
+  const hops = vouchedHops(headers, peer, policy);
+  const scheme = visitorScheme(headers, context, policy);
+  // In front: a connector that logs requests looks for these two in each.
+  const result: string[] = ["Cf-Ray", context.ray, "Cf-Connecting-Ip", visitorIp(hops, peer, policy)];
   for (let i = 0; i + 1 < stripped.length; i += 2) {
     const name = stripped[i] as string;
     const lower = name.toLowerCase();
     if (lower === "host" || lower === "expect" || lower === "cdn-loop" || isEdgeField(lower)) continue;
     result.push(name, stripped[i + 1] as string);
   }
-  const peer = plainIp(context.ip);
-  const hops = vouchedHops(headers, peer, policy);
-  const scheme = visitorScheme(headers, context, policy);
   result.push("X-Forwarded-For", [...hops, peer].join(", "), "X-Forwarded-Proto", scheme);
-  result.push("Cf-Connecting-Ip", visitorIp(hops, peer, policy));
-  result.push("Cf-Ray", context.ray, "Cf-Visitor", `{"scheme":"${scheme}"}`);
+  result.push("Cf-Visitor", `{"scheme":"${scheme}"}`);
   const token = accessTokens(headers)[0];
   if (token !== undefined) result.push(ASSERTION_NAME, token);
   result.push("Cdn-Loop", [...headerValues(headers, "cdn-loop"), LOOP_NAME].join(", "));

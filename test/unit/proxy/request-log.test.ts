@@ -45,6 +45,7 @@ const cases: readonly (readonly [name: string, ended: EndedRequest])[] = [
   ],
   ["one that failed", { ...ENDED, status: undefined, outcome: "failed" }],
   ["a query", { ...ENDED, request: { ...REQUEST, path: "/a?token=secret" } }],
+  ["a session in its path", { ...ENDED, request: { ...REQUEST, path: "/a;jsessionid=secret/b" } }],
   ["a token in its path", { ...ENDED, request: { ...REQUEST, path: `/reset/${JWT}` } }],
   ["a host that forges", { ...ENDED, request: { ...REQUEST, authority: 'a status=200 "x"', path: "/\n2026 ERR" } }],
   [

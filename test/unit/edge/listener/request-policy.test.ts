@@ -56,7 +56,9 @@ test.each([
   "Cf-Access-Token",
   "X_Request_Id",
 ])("%s goes down the tunnel as it is", (name) => {
-  expect(forward("192.0.2.1", name, "kept").slice(0, 2)).toEqual([name, "kept"]);
+  expect(forward("192.0.2.1", name, "kept").slice(0, 6)).toEqual([
+    ...["Cf-Ray", "0123456789abcdef-AMS", "Cf-Connecting-Ip", "192.0.2.1", name, "kept"],
+  ]);
 });
 
 /** No real one, but formed like one. */
