@@ -15,7 +15,7 @@ import {
   stop,
   until,
 } from "./bench-processes.ts";
-import { BEGIN_SIGNAL, END_SIGNAL, MODES, type Mode, REPORT_PREFIX, type Turn } from "./bench-slices.ts";
+import { BEGIN_SIGNAL, END_SIGNAL, MODES, type Mode, REPORT_PREFIX, type Report, type Turn } from "./bench-slices.ts";
 import { buildSwitchable } from "./bench-switchable.ts";
 import type { Effort } from "./bench-throughput.ts";
 
@@ -64,21 +64,23 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
     const logPath = join(processes.dir, `${protocol}.log`);
     const options = { metricsPort, logPath, flags: ["--log-requests"] };
     const connector = await startConnector(processes, program, protocol, edge, originPort, options);
-    const measure = async (seconds: number): Promise<{ readonly turns: readonly Turn[]; readonly rate: number }> => {
+    const measure = async (seconds: number): Promise<{ readonly report: Report; readonly rate: number }> => {
       connector.kill(BEGIN_SIGNAL);
       const result = await load(`requests ${edge.publicPort} ${HOST} ${CONCURRENCY} ${seconds} 1 ${request}`);
       if (result.failures !== 0) throw new Error(`${result.failures} requests failed`);
-      return { turns: await reportedBy(connector, logPath), rate: result.requests / result.seconds };
+      return { report: await reportedBy(connector, logPath), rate: result.requests / result.seconds };
     };
     await measure(WARM_UP_SECONDS);
-    const { turns, rate } = await measure(effort.seconds * LOAD_FACTOR);
+    const { report, rate } = await measure(effort.seconds * LOAD_FACTOR);
     const begin = cpuSeconds(connector.pid);
     for (let read = 0; read < READS; read += 1) await readMetrics(metricsPort);
     const readMicros = ((cpuSeconds(connector.pid) - begin) / READS) * 1e6;
+    const total = Number(/^cloudflared_tunnel_total_requests (\d+)$/m.exec(await readMetrics(metricsPort))?.[1]);
     await stop(connector);
     const lines = readFileSync(logPath, "latin1").split(" INF request ").length - 1;
-    const logged = turns.reduce((sum, turn) => sum + (turn[MODES.indexOf("logged")]?.requests ?? 0), 0);
-    if (lines < logged) throw new Error(`${lines} requests were logged instead of ${logged}`);
+    const { turns, counted, logged } = report;
+    if (total !== counted) throw new Error(`${total} requests are in the metrics instead of ${counted}`);
+    if (lines !== logged) throw new Error(`${lines} requests are in the log instead of ${logged}`);
     return { turns, readMicros, requestsPerSecond: rate };
   };
 
@@ -97,7 +99,7 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
 }
 
 /** Ends its slices. The turn that runs is not among them: there is no load any more. */
-async function reportedBy(connector: Child, logPath: string): Promise<readonly Turn[]> {
+async function reportedBy(connector: Child, logPath: string): Promise<Report> {
   const said = (): readonly string[] =>
     readFileSync(logPath, "latin1")
       .split("\n")
@@ -105,11 +107,11 @@ async function reportedBy(connector: Child, logPath: string): Promise<readonly T
   const before = said().length;
   connector.kill(END_SIGNAL);
   await until("a report of the slices", () => Promise.resolve(said().length > before));
-  return JSON.parse(said().at(-1)?.slice(REPORT_PREFIX.length) ?? "[]") as readonly Turn[];
+  return JSON.parse(said().at(-1)?.slice(REPORT_PREFIX.length) ?? "") as Report;
 }
 
-async function readMetrics(port: number): Promise<void> {
-  await (await fetch(`http://127.0.0.1:${port}/metrics`, { keepalive: false })).text();
+async function readMetrics(port: number): Promise<string> {
+  return (await fetch(`http://127.0.0.1:${port}/metrics`, { keepalive: false })).text();
 }
 
 function report(protocol: Protocol, request: Request, sets: readonly OneProcess[]): Record<string, unknown> {

@@ -12,10 +12,17 @@ export interface Spent {
 /** One slice of each mode, in the order of `MODES`, close to each other. */
 export type Turn = readonly Spent[];
 
+/** What a connector tells of itself: slices since it was asked to begin, and since it started requests it counted, and lines. */
+export interface Report {
+  readonly turns: readonly Turn[];
+  readonly counted: number;
+  readonly logged: number;
+}
+
 /** What a connector is asked for: to begin, and to end and tell of it. */
 export const BEGIN_SIGNAL = "SIGWINCH";
 export const END_SIGNAL = "SIGURG";
-/** Before the turns as JSON, on a line of the log. */
+/** Before the report as JSON, on a line of the log. */
 export const REPORT_PREFIX = "slices ";
 
 /** Of a slice, first, not measured: lines of the slice before are written up to a tenth of a second late. */
@@ -23,7 +30,7 @@ const GUARD_MS = 120;
 const MEASURED_MS = 500;
 
 /** Read by the lines that bench-switchable.ts changes. */
-export const bench = { mode: 0, requests: 0, tally: { toOrigin: 0, toVisitor: 0 } };
+export const bench = { mode: 0, requests: 0, counted: 0, logged: 0, tally: { toOrigin: 0, toVisitor: 0 } };
 
 /** Makes this process one that can be asked. */
 export function takeSlices(): void {
@@ -45,7 +52,8 @@ export function takeSlices(): void {
       if (running) turns.push(turn);
     }
     bench.mode = 0;
-    process.stderr.write(`${REPORT_PREFIX}${JSON.stringify(turns)}\n`);
+    const report: Report = { turns, counted: bench.counted, logged: bench.logged };
+    process.stderr.write(`${REPORT_PREFIX}${JSON.stringify(report)}\n`);
     turns = [];
   };
   process.on(BEGIN_SIGNAL, () => {

@@ -9,12 +9,20 @@ import { nativeTarget } from "./release/targets.ts";
 const MAIN = join("src", "main.ts");
 const SLICES = join("src", "bench-slices.ts");
 
-/** Lines that run for a request only to count it, its times included, or to log it; `else`: what the rest needs all the same. */
-const SWITCHED: Readonly<
-  Record<string, readonly { readonly line: string; readonly mode: Mode; readonly else?: string }[]>
-> = {
+/**
+ * A line that runs for a request only to count it, its times included, or to log it; `else`: what the rest needs all the same;
+ * `tally`: where it is told that it ran.
+ */
+interface Switched {
+  readonly line: string;
+  readonly mode: Mode;
+  readonly else?: string;
+  readonly tally?: "counted" | "logged";
+}
+
+const SWITCHED: Readonly<Record<string, readonly Switched[]>> = {
   [join("src", "proxy", "proxy.ts")]: [
-    { line: "deps.observer.requestStarted(kindOf(request));", mode: "counted" },
+    { line: "deps.observer.requestStarted(kindOf(request));", mode: "counted", tally: "counted" },
     { line: "this.#startedAtMs = deps.clock.nowMs();", mode: "counted", else: "this.#startedAtMs = 0;" },
     {
       line: "this.#tally = deps.observer.tallyOf(this.#kind, route.ruleIndex);",
@@ -26,7 +34,7 @@ const SWITCHED: Readonly<
     { line: "this.#tally.toOrigin += bytes;", mode: "counted" },
     { line: "this.#observer.requestEnded({", mode: "counted" },
   ],
-  [join("src", "connector", "connector.ts")]: [{ line: "log(request);", mode: "logged" }],
+  [join("src", "connector", "connector.ts")]: [{ line: "log(request);", mode: "logged", tally: "logged" }],
 };
 /** Runs once for each request, whatever is counted. */
 const FOR_EACH_REQUEST = "this.#kind = kindOf(stream.request);";
@@ -55,9 +63,10 @@ export function buildSwitchable(folder: string): string {
   for (const [file, switched] of Object.entries(SWITCHED)) {
     edit(file, (source) => {
       let changed = source;
-      for (const { line, mode, else: otherwise } of switched) {
+      for (const { line, mode, else: otherwise, tally } of switched) {
         const left = otherwise === undefined ? "" : ` else ${otherwise}`;
-        changed = replaceOnce(changed, line, `if (bench.mode >= ${MODES.indexOf(mode)}) ${line}${left}`);
+        const told = tally === undefined ? line : `{ bench.${tally} += 1; ${line} }`;
+        changed = replaceOnce(changed, line, `if (bench.mode >= ${MODES.indexOf(mode)}) ${told}${left}`);
       }
       if (!changed.includes(FOR_EACH_REQUEST)) return changed;
       return replaceOnce(changed, FOR_EACH_REQUEST, `${FOR_EACH_REQUEST} bench.requests += 1;`);
