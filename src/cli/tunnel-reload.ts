@@ -116,13 +116,17 @@ class Reloader {
       this.#refuse(placeProblems(result.problems, config));
       return;
     }
-    for (const { text, about } of read.warnings) if (about === "rules") log.warn(text);
     this.#taken = values ?? "";
     this.#rulesFrom = config.rulesFrom;
     setLogLevel(config.logLevel);
-    if (result.kind === "remote") {
+    if (result.kind === "remote" && config.rulesFrom === "default") {
+      log.info("Configuration reloaded; the rules are those of the edge");
+    } else if (result.kind === "remote") {
       log.warn(`The rules of ${config.rulesFrom} have no effect: this tunnel is configured by its edge`);
-    } else log.info(`Configuration reloaded from ${config.rulesFrom}`, { rules: config.rules.rules.length });
+    } else {
+      for (const { text, about } of read.warnings) if (about === "rules") log.warn(text);
+      log.info(`Configuration reloaded from ${config.rulesFrom}`, { rules: config.rules.rules.length });
+    }
     this.#warnOfRestart(config);
   }
 

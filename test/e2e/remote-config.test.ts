@@ -165,6 +165,24 @@ describe.each(PROTOCOLS.map((protocol) => ({ protocol })))("our connector over $
     expect(edge.reported).toEqual([]);
   }, 30_000);
 
+  test("a file without rules that is read again is not said to answer 503 while the edge's are in force", async () => {
+    await using edge = await startPushingEdge({ remotelyManaged: true });
+    using dir = makeTempDir();
+    const file = join(dir.path, "config.yml");
+    writeFileSync(file, "loglevel: info\n");
+    await using connector = connect(kind, edge, ["--config", file]);
+    await edge.registered(1);
+    const [session] = edge.sessions;
+    if (session === undefined) throw new Error("no session");
+    await session.pushConfiguration({ version: 0, config: answering(201) });
+    const before = connector.stderr.length;
+    writeFileSync(file, "loglevel: debug\n");
+    connector.signal("SIGHUP");
+    await connector.errorLine(/INF Configuration reloaded; the rules are those of the edge/);
+    expect(connector.stderr.slice(before)).not.toMatch(/answers 503|have no effect/);
+    expect(await askThrough(session, HOST)).toBe(201);
+  }, 30_000);
+
   test("tells an edge that leaves the rules to it what they are, again after each change", async () => {
     await using edge = await startPushingEdge({ remotelyManaged: false });
     using dir = makeTempDir();
