@@ -29,7 +29,7 @@ import {
 import { lockStateDir } from "../edge/store/lock.ts";
 import { openSqliteStore } from "../edge/store/sqlite/index.ts";
 import { createTunnelToken } from "../edge/tunnel-token.ts";
-import { isLoopbackHost } from "../net/loopback.ts";
+import { isLoopbackListen } from "../net/loopback.ts";
 import { builtInKeys } from "../update/keys.ts";
 import { type Cidr, parseCidr } from "../wire/cidr.ts";
 import type { MinisignPublicKey } from "../wire/minisign.ts";
@@ -164,7 +164,7 @@ function readInspect(
   if (asked.length === 0) return undefined;
   const listen = address("inspect-listen");
   const kept = values.number("inspect-keep");
-  if (listen.host !== "" && !isLoopbackHost(listen.host)) {
+  if (listen.host !== "" && !isLoopbackListen(listen.host)) {
     problems.push("--inspect-listen must be on loopback, such as 127.0.0.1:4040: it shows what visitors send");
   }
   if (kept < 1 || kept > MAX_INSPECTED) problems.push(`--inspect-keep must be from 1 to ${MAX_INSPECTED}`);
@@ -214,7 +214,7 @@ async function serve(context: Context, asked: EdgeRunOptions, log: Logger): Prom
       webhookSecret: webhookSecret(state),
       api: options.api && {
         ...options.api,
-        certificate: isLoopbackHost(options.api.host) ? undefined : certificate,
+        certificate: isLoopbackListen(options.api.host) ? undefined : certificate,
         ca: state.authority.cert,
         key: managementKey(state.sealingKey),
       },

@@ -1,6 +1,9 @@
 import { createServer, isIPv4 } from "node:net";
 import { systemCode } from "../core/errors.ts";
 
+/** One to four numbers, each decimal, octal or hexadecimal (WHATWG URL: IPv4 parser). */
+const SHORT_IPV4 = /^(0x[0-9a-f]+|\d+)(\.(0x[0-9a-f]+|\d+)){0,3}$/i;
+
 /** This machine to itself, in the order in which they are tried: not every machine has both. */
 export const LOOPBACK_HOSTS = ["127.0.0.1", "::1"] as const;
 
@@ -14,6 +17,17 @@ export function isLocalName(name: string): boolean {
 /** Whether a host that somebody wrote can only be this machine: a name, or an address with or without brackets. */
 export function isLoopbackHost(host: string): boolean {
   return /^localhost\.?$/i.test(host) || isLocalName(host) || isLoopbackIp(host.replace(/^\[(.*)\]$/, "$1"));
+}
+
+/**
+ * The same of a host to listen on, which the machine's resolver is asked for: a name below `localhost` may be another
+ * address to it, so only `localhost` itself counts. IPv4 addresses may be short, `127.1`, as resolvers take them.
+ */
+export function isLoopbackListen(host: string): boolean {
+  if (isLocalName(host)) return false;
+  return isLoopbackHost(
+    SHORT_IPV4.test(host) && URL.canParse(`http://${host}`) ? new URL(`http://${host}`).hostname : host,
+  );
 }
 
 /** The same of an address in the form in which systems give it, IPv4 inside IPv6 as well. */

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { isLoopbackHost, isLoopbackIp } from "../../../src/net/loopback.ts";
+import { isLoopbackHost, isLoopbackIp, isLoopbackListen } from "../../../src/net/loopback.ts";
 
 const IPS = ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "::FFFF:127.0.0.1"];
 const NAMES = ["localhost", "LocalHost", "localhost.", "a.localhost", "a.b.localhost."];
@@ -18,4 +18,23 @@ test("a host that is this machine, and none that only looks like it", () => {
 test("an address that is this machine; names are none", () => {
   expect(IPS.filter((ip) => !isLoopbackIp(ip))).toEqual([]);
   expect([...OTHERS, ...NAMES, "[::1]"].filter(isLoopbackIp)).toEqual([]);
+});
+
+test("a host to listen on: short addresses as resolvers take them, and no name that the resolver may lead elsewhere", () => {
+  const short = ["127.1", "127.0.1", "0x7f.1", "0177.0.0.1", "2130706433", "0x7f000001"];
+  const hosts = [...IPS, ...short, "localhost", "LocalHost", "localhost.", "[::1]"];
+  expect(hosts.filter((host) => !isLoopbackListen(host))).toEqual([]);
+  const others = OTHERS.filter((host) => host !== "127.1");
+  const more = [
+    "a.localhost",
+    "a.b.localhost.",
+    "128.1",
+    "10.1",
+    "1",
+    "127.08",
+    "127.1.",
+    "127.1.evil.example",
+    "127.256.1",
+  ];
+  expect([...others, ...more].filter(isLoopbackListen)).toEqual([]);
 });
