@@ -15,10 +15,14 @@ const PAIRS_IN_TEXT = /([?&;#])([^&#\s]+)/g;
 /** Parameters of a segment of a path (RFC 3986 section 3.3), and what some write as if it were a query. */
 const PATH_PAIRS = /([;&])([^;&=/]+)=([^;&/]+)/g;
 
+/** To the last `@` before the host ends. */
+const USERINFO = /:\/\/[^/?#\s]*@/g;
+const NEXT_PARAMETER = /[&;][^=&;@]*=/;
+
 /** A path or URL with the secrets in its parameters, query and fragment hidden, and credentials before a host. */
 export function redactTarget(target: string): string {
   const end = target.search(/[?#]/);
-  return end < 0 ? redactPath(target) : redactPath(target.slice(0, end)) + redactWithin(target.slice(end), 0, PAIRS);
+  return end < 0 ? redactPath(target) : redactPath(target.slice(0, end)) + redactWithin(target.slice(end), 0);
 }
 
 /**
@@ -36,19 +40,36 @@ export function redactPath(path: string): string {
 
 /** A text that may be JSON, or have addresses in it. */
 export function redactPlain(text: string): string {
-  return beginsAsJson(text) ? redactValue(text) : redactWithin(text, 0, PAIRS_IN_TEXT);
+  return beginsAsJson(text) ? redactValue(text) : hideTokens(hideUserinfo(redactPairs(text, 0, PAIRS_IN_TEXT)));
 }
 
 /** `depth`: how many times it is the value of a parameter. */
-function redactWithin(target: string, depth: number, pairsOf: RegExp): string {
-  const shown = target.replace(pairsOf, (_all, before: string, pairs: string) => {
-    return `${before}${redactQuery(pairs, depth)}`;
-  });
-  return hideTokens(hideUserinfo(shown));
+function redactWithin(target: string, depth: number): string {
+  const shown = redactPairs(target, depth, PAIRS);
+  const query = shown.search(/[?#]/);
+  const hidden =
+    query < 0 ? hideUserinfo(shown) : hideUserinfo(shown.slice(0, query)) + hideUserinfoInQuery(shown.slice(query));
+  return hideTokens(hidden);
+}
+
+function redactPairs(text: string, depth: number, pairsOf: RegExp): string {
+  return text.replace(pairsOf, (_all, before: string, pairs: string) => `${before}${redactQuery(pairs, depth)}`);
 }
 
 function hideUserinfo(text: string): string {
-  return text.replace(/:\/\/[^/?#\s]*@/g, `://${HIDDEN}@`);
+  return text.replace(USERINFO, `://${HIDDEN}@`);
+}
+
+/**
+ * Credentials end with their parameter: the `@` of a later one would hide all between. A password may have a `&` or `;` that
+ * should have been encoded: only where a name and `=` follow is it the next parameter.
+ */
+function hideUserinfoInQuery(query: string): string {
+  return query.replace(USERINFO, (found) => {
+    const next = found.search(NEXT_PARAMETER);
+    const at = found.lastIndexOf("@", next < 0 ? found.length : next);
+    return at < 0 ? found : `://${HIDDEN}${found.slice(at)}`;
+  });
 }
 
 /**
@@ -92,5 +113,5 @@ export function redactEncoded(name: string, value: string, depth = 0): string {
 export function redactNamedValue(name: string, value: string, depth = 1): string {
   if (isSecretField(name)) return HIDDEN;
   if (beginsAsJson(value)) return redactValue(value);
-  return depth > MAX_TARGET_DEPTH ? hideTokens(value) : redactWithin(value, depth, PAIRS);
+  return depth > MAX_TARGET_DEPTH ? hideTokens(value) : redactWithin(value, depth);
 }

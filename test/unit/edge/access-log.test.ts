@@ -39,6 +39,18 @@ test.each([
   ["/login?mfa_code=123456&country_code=de", "/login?mfa_code=REDACTED&country_code=de"],
   ["/a?next=/cb%3Fcode%3Da+b%20c&b=1", "/a?next=%2Fcb%3Fcode%3DREDACTED&b=1"],
   ["/a?password=two words&b=1", "/a?password=REDACTED&b=1"],
+  [
+    "/login?return=https://app.example.com&email=bob@example.com",
+    "/login?return=https://app.example.com&email=bob@example.com",
+  ],
+  ["/share?u=https://a.example&via=@bob&utm_source=x", "/share?u=https://a.example&via=@bob&utm_source=x"],
+  ["/share?u=https://a.example;via=@bob;b=1", "/share?u=https://a.example;via=@bob;b=1"],
+  ["/a?n=/b%3Fu%3D://h%26via%3D%40bob&b=@", "/a?n=/b%3Fu%3D://h%26via%3D%40bob&b=@"],
+  ["/admin?x=://&cmd=drop&user=1&y=@", "/admin?x=://&cmd=drop&user=1&y=@"],
+  ["/a?u=https://ann:pass@h.example&via=@bob", "/a?u=https%3A%2F%2FREDACTED%40h.example&via=@bob"],
+  ["/a?u=https://ann:p&ass@h.example&via=@bob", "/a?u=https://REDACTED@h.example&via=@bob"],
+  ["/a?u=https://ann:p;ass@h.example;via=@bob", "/a?u=https://REDACTED@h.example;via=@bob"],
+  ["/a?u=https%3A%2F%2Fann:p%26a=ss@h.example&b=@", "/a?u=https%3A%2F%2FREDACTED%40h.example&b=@"],
 ])("with queries %s is logged as %s, and without them not at all", (target, shown) => {
   const path = (query: boolean) =>
     JSON.parse(accessLine("json", { ...ENTRY, target }, { ...CONTEXT, query })).path as string;

@@ -377,6 +377,8 @@ describe("hostile bodies cost no more than their length", () => {
     "a=%7B?",
     ";a=[",
     "&a=%5B",
+    "://&a",
+    "://;@",
     '?a={"b":"',
     "?%61=%3F",
     "%253Fa%253D%257B",
