@@ -1,9 +1,7 @@
 import { TunnelError } from "../core/errors.ts";
 import { parseTunnelId } from "../core/ids.ts";
+import { normaliseHostname } from "../edge/hostname.ts";
 import type { Pool, Store, StoredTunnel } from "../edge/store/port.ts";
-
-/** A hostname, or `*.` and one; lower case. */
-const HOSTNAME = /^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
 
 /** A living tunnel of the edge's own account, by id or name. Throws `store.missing`. */
 export function pickTunnel(store: Store, asked: string): StoredTunnel {
@@ -43,8 +41,7 @@ export function pickPool(store: Store, asked: string): Pool {
   throw new TunnelError("store.missing", `There is no pool "${asked}": see those there are with culvert edge lb list`);
 }
 
-/** The hostname as the edge keeps it; undefined = it is none. */
+/** The hostname as the edge keeps it, `*.` in front for a wildcard; undefined = it is none, or `*` alone. */
 export function readHostname(text: string): string | undefined {
-  const hostname = text.toLowerCase().replace(/\.$/, "");
-  return hostname.length <= 253 && HOSTNAME.test(hostname) ? hostname : undefined;
+  return text === "*" ? undefined : normaliseHostname(text);
 }

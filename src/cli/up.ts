@@ -13,6 +13,7 @@ import { printable } from "../core/printable.ts";
 import { VERSION } from "../core/version.ts";
 import { type CertifiedKey, createAuthority, createEdgeCertificate } from "../edge/certificates.ts";
 import { type Edge, startEdge } from "../edge/edge.ts";
+import { readDomain } from "../edge/hostname.ts";
 import type { HttpsSideOptions } from "../edge/public-side.ts";
 import { loadEdgeCertificate, openStateDir } from "../edge/state-dir.ts";
 import { lockStateDir } from "../edge/store/lock.ts";
@@ -26,7 +27,6 @@ import type { EdgeAddress } from "../supervisor/addresses.ts";
 import { http2 } from "../transport/http2/connector.ts";
 import { type Context, EXIT } from "./command.ts";
 import { UP_FLAGS } from "./edge-flags.ts";
-import { readHostname } from "./edge-pick.ts";
 import { loggerFor, reportError, reportFailure } from "./failure.ts";
 import { operator } from "./operator.ts";
 
@@ -90,10 +90,10 @@ function readOptions(values: Values, problems: string[]): UpOptions | undefined 
     return undefined;
   }
   const named = values.list("hostname").flatMap((text) => {
-    const hostname = readHostname(text);
-    if (hostname !== undefined && !hostname.startsWith("*")) return [hostname];
+    const hostname = readDomain(text);
+    if (hostname !== undefined) return [hostname];
     problems.push(
-      `--hostname "${printable(text)}" must be a hostname such as app.localhost (no scheme, port, path or wildcard)`,
+      `--hostname "${printable(text)}" must be a hostname such as app.localhost (no scheme, port, path, wildcard or address)`,
     );
     return [];
   });

@@ -57,11 +57,13 @@ test("a tunnel is only added with a name that the API takes as well", async () =
       });
     }
     expect(readdirSync(home)).not.toContain("edge");
-    const added = await run("tunnel", "add", "größe 1", "H.example.test.", "*.h.example.test");
+    const added = await run("tunnel", "add", "größe 1", "H.example.test.", "*.h.example.test", "München.example.test");
     expect(added.code).toBe(0);
     const listed = await run("tunnel", "list");
     expect(listed.stdout).toMatch(/ größe 1 .*h\.example\.test/);
     expect(listed.stdout).toContain("*.h.example.test");
+    expect(listed.stdout).toContain("xn--mnchen-3ya.example.test");
+    expect((await run("tunnel", "add", "all", "*")).stderr).toStartWith('culvert: "*" is not a hostname');
   });
 }, 60_000);
 

@@ -13,7 +13,9 @@ test.each([
   "app.localhost:80",
   "http://app.localhost",
   "a/b",
-  "EXÄMPLE.localhost",
+  "256.1.1.1",
+  "192.0.2.7",
+  "1",
   "a..localhost",
   "-a.localhost",
   `${"a".repeat(64)}.localhost`,
@@ -21,7 +23,7 @@ test.each([
   expect(await up("--hostname", hostname)).toMatchObject({
     code: 255,
     stdout: "",
-    stderr: `culvert: --hostname "${hostname}" must be a hostname such as app.localhost (no scheme, port, path or wildcard)\nSee 'culvert up --help'.\n`,
+    stderr: `culvert: --hostname "${hostname}" must be a hostname such as app.localhost (no scheme, port, path, wildcard or address)\nSee 'culvert up --help'.\n`,
   });
 });
 
@@ -50,5 +52,11 @@ test("all that is wrong is told at once", async () => {
 test("hostnames are taken in any case, with a dot at the end, several at once", async () => {
   const { code, stdout, stderr } = await up("--hostname", "App.Localhost.,my_app.localhost", "--hello-world");
   expect(stdout).toMatch(/^http:\/\/app\.localhost:(\d+)\nhttp:\/\/my_app\.localhost:\1\n$/);
+  expect([code, stderr]).toEqual([0, expect.stringContaining("answered 200")]);
+}, 30_000);
+
+test("a hostname beyond ASCII is served as browsers ask for it", async () => {
+  const { code, stdout, stderr } = await up("--hostname", "EXÄMPLE.localhost", "--hello-world");
+  expect(stdout).toMatch(/^http:\/\/xn--exmple-cua\.localhost:\d+\n$/);
   expect([code, stderr]).toEqual([0, expect.stringContaining("answered 200")]);
 }, 30_000);
