@@ -22,6 +22,7 @@ import { ADVERTISE_FLAG, STATE_DIR_FLAG } from "./edge-flags.ts";
 import { readHostname } from "./edge-pick.ts";
 import { stateDirOf } from "./edge-state.ts";
 import { reportError, reportFailure } from "./failure.ts";
+import { UsageError } from "./management.ts";
 import { operator } from "./operator.ts";
 
 const SECRET_BYTES = 32;
@@ -42,12 +43,14 @@ export async function add(context: Context): Promise<number> {
     return usage(context, "add", "Give the tunnel's name and at least one hostname");
   }
   const wrong = nameProblem(TunnelName, "tunnel", name);
-  if (wrong !== undefined) return usage(context, "add", wrong);
   if (bad !== undefined) return usage(context, "add", `"${bad}" is not a hostname (no scheme, port or path)`);
-  return await withStore(context, "add", (store, values, state) => {
+  const absent: Absent = wrong === undefined ? { kind: "made" } : { kind: "refused", why: wrong };
+  return await withStore(context, "add", absent, (store, values, state) => {
     const nowMs = systemClock.wallMs();
     const { tag } = store.accounts.own();
     const known = store.tunnels.byName(tag, name);
+    // Tunnels that are there may have names from before there was a rule.
+    if (known === undefined && wrong !== undefined) throw new UsageError(wrong);
     const tunnel = known ?? newTunnel(name, tag, nowMs);
     const routes = routesTo(store, tunnel, normalised, nowMs);
     if (known === undefined) {
@@ -63,7 +66,7 @@ export async function add(context: Context): Promise<number> {
     }
     const key = formatPublicKey(managementKey(state.sealingKey));
     const token = createTunnelToken(store, tunnel, { addresses, ca: state.authority.cert, managementKey: key });
-    if (token === undefined) throw new TunnelError("store.failed", `Tunnel "${name}" is gone`);
+    if (token === undefined) throw new TunnelError("store.failed", `Tunnel "${printable(name)}" is gone`);
     context.print(token);
   });
 }
@@ -93,7 +96,7 @@ function livingTunnels(store: Store, all: boolean): readonly StoredTunnel[] {
  * tunnels as well, and when each is over.
  */
 export async function list(context: Context): Promise<number> {
-  return await withStore(context, "list", async (store, values, { dir }) => {
+  return await withStore(context, "list", NEEDED, async (store, values, { dir }) => {
     const hostnamesOf = ({ id }: StoredTunnel): string[] =>
       store.hostnames.find({ tunnelId: id }).items.map(({ hostname }) => hostname);
     const all = values.bool("all");
@@ -133,7 +136,7 @@ export async function list(context: Context): Promise<number> {
 export async function info(context: Context): Promise<number> {
   const [asked, ...more] = context.positionals;
   if (asked === undefined || more.length > 0) return usage(context, "info", "Give one tunnel, by name or id");
-  return await withStore(context, "info", async (store, values, { dir }) => {
+  return await withStore(context, "info", NEEDED, async (store, values, { dir }) => {
     const tunnels = [...livingTunnels(store, false), ...livingTunnels(store, true)];
     const tunnel = tunnels.find(({ id }) => id === asked.toLowerCase()) ?? tunnels.find(({ name }) => name === asked);
     if (tunnel === undefined) {
@@ -169,15 +172,25 @@ async function whereServed(
   }
 }
 
+/** What becomes of a state directory that is not there yet. */
+type Absent =
+  | { readonly kind: "made" }
+  | { readonly kind: "needed" }
+  | { readonly kind: "refused"; readonly why: string };
+
+const NEEDED: Absent = { kind: "needed" };
+
 async function withStore(
   context: Context,
   command: string,
+  absent: Absent,
   work: (store: Store, values: Values, state: EdgeState) => void | Promise<void>,
 ): Promise<number> {
   const values = new Values(EDGE_TUNNEL_FLAGS, { args: context.args, env: context.host.env });
   const dir = stateDirOf(values, context.host);
   try {
-    if (command !== "add" && isMissing(join(dir, "culvert.db"))) {
+    if (absent.kind !== "made" && isMissing(join(dir, "culvert.db"))) {
+      if (absent.kind === "refused") throw new UsageError(absent.why);
       throw new TunnelError(
         "store.failed",
         `There is no edge in "${dir}": start one with culvert edge run --state-dir ${dir}`,
@@ -192,7 +205,7 @@ async function withStore(
     }
     return EXIT.ok;
   } catch (error) {
-    return reportError(context, error);
+    return error instanceof UsageError ? usage(context, command, error.message) : reportError(context, error);
   }
 }
 

@@ -8,7 +8,7 @@ export const TokenName = z
   .string()
   .min(1, "Must not be empty")
   .max(MAX_CHARS, `Must have at most ${MAX_CHARS} characters`)
-  .regex(/^\P{C}*$/u, "Must not hold control characters");
+  .regex(/^\P{C}*$/u, "Must not hold control or formatting characters");
 
 /** What people may call a tunnel: wherever a name is taken, an id is too. */
 export const TunnelName = TokenName.refine(

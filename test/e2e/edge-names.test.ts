@@ -26,8 +26,9 @@ async function inHome(
 const REFUSED = [
   { name: "", why: "must not be empty" },
   { name: "x".repeat(101), why: "must have at most 100 characters" },
-  { name: `x${ESCAPE}`, why: "must not hold control characters" },
-  { name: "a\nb", why: "must not hold control characters" },
+  { name: `x${ESCAPE}`, why: "must not hold control or formatting characters" },
+  { name: "👩\u200d💻 lab", why: "must not hold control or formatting characters" },
+  { name: "a\nb", why: "must not hold control or formatting characters" },
 ];
 
 test("a token is only made with a name that the API takes as well", async () => {
@@ -64,6 +65,22 @@ test("a tunnel is only added with a name that the API takes as well", async () =
     expect(listed.stdout).toContain("*.h.example.test");
     expect(listed.stdout).toContain("xn--mnchen-3ya.example.test");
     expect((await run("tunnel", "add", "all", "*")).stderr).toStartWith('culvert: "*" is not a hostname');
+  });
+}, 60_000);
+
+test("a tunnel whose name no new one may have is served like others", async () => {
+  await inHome(async (run, home) => {
+    const name = "👩\u200d💻 lab";
+    const state = openStateDir(join(home, "edge"), Date.now());
+    const store = openSqliteStore(state.databasePath, state.sealingKey);
+    store.tunnels.add(newTunnel(name, store.accounts.own().tag, Date.now()), randomBytes(32), OPERATOR);
+    store.close();
+    const added = await run("tunnel", "add", name, "h.example.test");
+    expect([added.code, added.stdout]).toEqual([0, expect.stringMatching(/^\S{100,}\n$/)]);
+    expect((await run("tunnel", "list")).stdout).toContain("h.example.test");
+    const other = await run("tunnel", "add", `${name} 2`, "h2.example.test");
+    expect(other).toMatchObject({ code: 255, stdout: "" });
+    expect(other.stderr).toEndWith("formatting characters\nSee 'culvert edge tunnel add --help'.\n");
   });
 }, 60_000);
 

@@ -17,7 +17,7 @@ test("a name that is none is refused in one plain sentence", async () => {
   for (const [name, said] of [
     ["", "name: Must not be empty"],
     ["x".repeat(101), "name: Must have at most 100 characters"],
-    ["a\nb", "name: Must not hold control characters"],
+    ["a\nb", "name: Must not hold control or formatting characters"],
   ] as const) {
     const answer = await api.call("POST", `${account}/cfd_tunnel`, { body: { name } });
     expect([answer.status, message(answer)]).toEqual([400, said]);
