@@ -87,12 +87,8 @@ export function shownTarget(target: string): string {
 function shownValue(value: string): string {
   const query = value.indexOf("?");
   const fragment = value.indexOf("#");
-  if (query < 0 && fragment < 0) return shownPath(value);
+  if (query < 0 && fragment < 0) return redactPath(value);
   return fragment < 0 || (query >= 0 && query < fragment)
-    ? `${shownPath(value.slice(0, query))}?…`
-    : `${shownPath(value.slice(0, fragment))}#…`;
-}
-
-function shownPath(path: string): string {
-  return path.includes(";") ? redactPath(path) : path;
+    ? `${redactPath(value.slice(0, query))}?…`
+    : `${redactPath(value.slice(0, fragment))}#…`;
 }

@@ -121,13 +121,16 @@ function putPath(block: LineBlock, path: string): boolean {
 function ordinaryLength(path: string): number {
   for (let i = 0; i < path.length; i += 1) {
     const code = path.charCodeAt(i);
-    if (code > 0x7e || code === QUESTION_MARK || code === 0x23 || code === 0x3b || code === 0x40) return i;
+    if (code > 0x7e || MAY_HIDE[code] === 1) return i;
     if (code === 0x4a && path.startsWith("ey", i - 2)) return i;
   }
   return path.length;
 }
 
 const QUESTION_MARK = 0x3f;
+/** By char: a space may be that after `Bearer`. */
+const MAY_HIDE = new Uint8Array(0x7f);
+for (const char of "?#;&@ ") MAY_HIDE[char.charCodeAt(0)] = 1;
 /** What is shown in place of a query. */
 const CUT = "?…";
 const CUT_BYTES = Buffer.from(CUT);

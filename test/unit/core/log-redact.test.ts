@@ -44,6 +44,8 @@ test("header fields that let somebody in show their name alone; an address shows
   );
   expect(shownTarget("/path")).toBe("/path");
   expect(shownTarget("/path?a=b?c")).toBe("/path?…");
+  expect(shownTarget("/x&token=s3cret&b=2")).toBe("/x&token=REDACTED&b=2");
+  expect(shownTarget("/cb/eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl/done?c")).toBe("/cb/REDACTED/done?…");
   expect(shownTarget("/path;v=1;jsessionid=s3cret/b?c")).toBe("/path;v=1;jsessionid=REDACTED/b?…");
   expect(shownHeaders(["Referer", "https://a.example/;sid=s3cret", "Accept", "text/html;q=0.9, */*;q=0.8"])).toBe(
     "referer: https://a.example/;sid=REDACTED; accept: text/html;q=0.9, */*;q=0.8",

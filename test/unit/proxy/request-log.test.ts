@@ -46,6 +46,9 @@ const cases: readonly (readonly [name: string, ended: EndedRequest])[] = [
   ["one that failed", { ...ENDED, status: undefined, outcome: "failed" }],
   ["a query", { ...ENDED, request: { ...REQUEST, path: "/a?token=secret" } }],
   ["a session in its path", { ...ENDED, request: { ...REQUEST, path: "/a;jsessionid=secret/b" } }],
+  ["a parameter in its path", { ...ENDED, request: { ...REQUEST, path: "/a&token=secret&b=2" } }],
+  ["one before a query", { ...ENDED, request: { ...REQUEST, path: "/a&token=secret?b=2" } }],
+  ["credentials in its path", { ...ENDED, request: { ...REQUEST, path: "/Bearer secret-of-mine" } }],
   ["a token in its path", { ...ENDED, request: { ...REQUEST, path: `/reset/${JWT}` } }],
   ["a host that forges", { ...ENDED, request: { ...REQUEST, authority: 'a status=200 "x"', path: "/\n2026 ERR" } }],
   [
