@@ -51,6 +51,7 @@ const HARMLESS: ReadonlySet<string> = new Set(
     "zip postal post area region state city country currency language lang locale",
     "iso airport iata icao status error err exit http response result return",
     "reason source color colour product item category type",
+    "issue project search store char promo coupon key",
   ].flatMap((words) => words.split(" ")),
 );
 const ORDINARY_MEMBERS: ReadonlySet<string> = new Set(["key", "code"]);

@@ -134,6 +134,7 @@ describe("a key or code of what nobody knows is hidden in queries and forms, and
   test.each([
     ...["cache_key", "primaryKey", "sort_key", "partition-key", "public_key", "zip_code", "postalCode", "lang_code"],
     ...["status_code", "http.code", "errorCode", "user_country_code", "address[postal][code]", "currency%5Fcode"],
+    ...["issue_key", "projectKey", "search_key", "store_code", "keyCode", "char-code", "promo_code", "couponCode"],
   ])("but not %s", (name) => {
     expect(whereShown(name)).toEqual(EVERYWHERE);
   });
