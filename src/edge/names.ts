@@ -3,12 +3,17 @@ import { parseTunnelId } from "../core/ids.ts";
 
 const MAX_CHARS = 100;
 
+/** What people may call what they make. */
+export function nameOf(maxChars: number): z.ZodString {
+  return z
+    .string()
+    .min(1, "Must not be empty")
+    .max(maxChars, `Must have at most ${maxChars} characters`)
+    .regex(/^\P{C}*$/u, "Must not hold control or formatting characters");
+}
+
 /** What people may call an API token, whoever makes it. */
-export const TokenName = z
-  .string()
-  .min(1, "Must not be empty")
-  .max(MAX_CHARS, `Must have at most ${MAX_CHARS} characters`)
-  .regex(/^\P{C}*$/u, "Must not hold control or formatting characters");
+export const TokenName = nameOf(MAX_CHARS);
 
 /** What people may call a tunnel: wherever a name is taken, an id is too. */
 export const TunnelName = TokenName.refine(

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { parseTunnelId } from "../../../core/ids.ts";
 import { type Cidr, cidrContains, cidrWithin, formatCidr, parseCidr } from "../../../wire/cidr.ts";
+import { nameOf } from "../../names.ts";
 import type { Account, NetworkFilter, NetworkRoute, VirtualNetwork } from "../../store/port.ts";
 import type { ApiDeps } from "../deps.ts";
 import { type AnyEndpoint, endpoint, Flag, formatTime, PAGING, pageFrom, Time, Uuid } from "../endpoint.ts";
@@ -40,11 +41,7 @@ const Vnet = z.object({
   deleted_at: z.string().nullable(),
 });
 
-const VnetName = z
-  .string()
-  .min(1)
-  .max(256)
-  .regex(/^\P{C}*$/u, "Must not hold control characters");
+const VnetName = nameOf(256);
 
 export function networkEndpoints(deps: ApiDeps): readonly AnyEndpoint[] {
   const { store, clock } = deps;

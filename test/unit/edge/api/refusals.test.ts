@@ -22,6 +22,13 @@ test("a name that is none is refused in one plain sentence", async () => {
     const answer = await api.call("POST", `${account}/cfd_tunnel`, { body: { name } });
     expect([answer.status, message(answer)]).toEqual([400, said]);
   }
+  for (const [name, said] of [
+    ["", "name: Must not be empty"],
+    ["x".repeat(257), "name: Must have at most 256 characters"],
+  ] as const) {
+    const answer = await api.call("POST", `${account}/teamnet/virtual_networks`, { body: { name } });
+    expect([answer.status, message(answer)]).toEqual([400, said]);
+  }
 });
 
 describe("who may not come in", () => {
