@@ -1,3 +1,4 @@
+import { printable } from "../core/printable.ts";
 import { countByLocation } from "../edge/control/connectors.ts";
 import type { ActiveConnection, ActiveConnector, LocationCount } from "../edge/control/port.ts";
 
@@ -15,7 +16,10 @@ export type ShownConnector = Omit<ActiveConnector, "features" | "conns"> & {
   readonly conns: readonly Pick<ActiveConnection, "colo_name" | "is_pending_reconnect" | "origin_ip">[];
 };
 
-/** The lines of cloudflared's `tunnel info`, its trailing blanks included (surface: section 4). */
+/**
+ * The lines of cloudflared's `tunnel info`, its trailing blanks included (surface: section 4). What connectors say of
+ * themselves and the tunnel's name, which others chose, do not steer the terminal.
+ */
 export function renderTunnelInfo(tunnel: TunnelHead, connectors: readonly ShownConnector[]): readonly string[] {
   if (connectors.length === 0) return [`Your tunnel ${tunnel.id} does not have any active connection.`];
   const head = [
@@ -50,9 +54,4 @@ export function formatCreated(wallMs: number): string {
 function goTime(wallMs: number): string {
   const [date = "", time = ""] = new Date(wallMs).toISOString().slice(0, -1).split("T");
   return `${date} ${time.replace(/\.?0+$/, "")} +0000 UTC`;
-}
-
-/** Connectors say what they like, and others named the tunnel: it must not steer the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{C}/gu, "?");
 }

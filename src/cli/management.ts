@@ -8,6 +8,7 @@ import { expandHome } from "../config/host.ts";
 import { Values } from "../config/values.ts";
 import { describe, TunnelError } from "../core/errors.ts";
 import { parseTunnelId, type TunnelId } from "../core/ids.ts";
+import { printable } from "../core/printable.ts";
 import { VERSION } from "../core/version.ts";
 import { type OriginCert, parseCertPem } from "../wire/cert-pem.ts";
 import { apiUrlProblem, readApiUrl } from "./api-url.ts";
@@ -184,13 +185,12 @@ function goTime(time: unknown): unknown {
   return typeof time === "string" ? time.replace(/(\.\d*?)0+Z$/, "$1Z").replace(/\.Z$/, "Z") : time;
 }
 
-/** Columns as Go's tabwriter sets them: each as wide as its longest cell, and one blank. */
+/**
+ * Columns as Go's tabwriter sets them: each as wide as its longest cell, and one blank. Others chose what is in the
+ * cells: it does not steer the terminal.
+ */
 export function renderTable(rows: readonly (readonly string[])[]): readonly string[] {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
-  return rows.map((row) => row.map((cell, i) => `${printable(cell).padEnd(widths[i] ?? 0)} `).join(""));
-}
-
-/** Others chose it: it must not steer the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{C}/gu, "?");
+  const shown = rows.map((row) => row.map(printable));
+  const widths = (shown[0] ?? []).map((_, i) => Math.max(...shown.map((row) => row[i]?.length ?? 0)));
+  return shown.map((row) => row.map((cell, i) => `${cell.padEnd(widths[i] ?? 0)} `).join(""));
 }

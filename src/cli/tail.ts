@@ -10,6 +10,7 @@ import { systemClock } from "../core/clock.ts";
 import { ConsoleOutput } from "../core/console-output.ts";
 import { systemCode, TunnelError } from "../core/errors.ts";
 import { parseConnectorId } from "../core/ids.ts";
+import { printable } from "../core/printable.ts";
 import type { ByteChannel } from "../net/channel.ts";
 import { isLoopbackHost } from "../net/loopback.ts";
 import { TextSocket } from "../net/text-socket.ts";
@@ -245,6 +246,7 @@ async function connect(app: AppAddress, options: TailOptions, stop: AbortSignal)
 
 /** What an edge says where no connector is. */
 const NO_CONNECTOR = 530;
+const MAX_HEARD_CHARS = 500;
 /**
  * What an edge says as well right after a connector has died without a word: its connections fail before the edge has
  * given them up. A proxy in front of an edge that is down or busy says the same.
@@ -263,14 +265,15 @@ function refusal(app: AppAddress, { status, body }: HttpAnswer): string {
 function readErrors(text: string): readonly string[] {
   try {
     const { errors } = JSON.parse(text) as { readonly errors?: readonly { readonly message?: unknown }[] };
-    return (errors ?? []).flatMap(({ message }) => (typeof message === "string" ? [printable(message)] : []));
+    return (errors ?? []).flatMap(({ message }) => (typeof message === "string" ? [heard(message)] : []));
   } catch {
     return [];
   }
 }
 
-function printable(text: string): string {
-  return text.replace(/\p{C}/gu, "?").slice(0, 500);
+/** What the other side says, for a terminal. */
+function heard(text: string): string {
+  return printable(text.slice(0, MAX_HEARD_CHARS));
 }
 
 const CLOSE_REASONS: Readonly<Record<number, string>> = {
@@ -298,7 +301,7 @@ function print(context: Context, { filters, render }: TailOptions, channel: Byte
             resolve(EXIT.ok);
             return;
           }
-          const why = CLOSE_REASONS[code] ?? (reason === "" ? `close code ${code}` : printable(reason));
+          const why = CLOSE_REASONS[code] ?? (reason === "" ? `close code ${code}` : heard(reason));
           context.note(`culvert: The log ended: ${why}`);
           resolve(EXIT.failed);
         },

@@ -1,3 +1,4 @@
+import { printable } from "../core/printable.ts";
 import type { EdgeNumbers, TunnelNumbers } from "../edge/control/stats.ts";
 
 /** What an edge said, and when that was, on the reader's clock. */
@@ -184,7 +185,7 @@ function pad(text: string, cells: number): string {
 
 /** At most that many cells, without anything that a terminal would obey. */
 function cut(text: string, cells: number): string {
-  const plain = text.replace(/\p{C}/gu, "?");
+  const plain = printable(text);
   if (widthOf(plain) <= cells) return plain;
   let width = 0;
   let shown = "";

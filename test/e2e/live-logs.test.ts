@@ -413,6 +413,19 @@ describe("following a log by command", () => {
     });
   });
 
+  test("shows what a refusal says, without what would steer the terminal", async () => {
+    const message = `no\u001b[31m${"x".repeat(1_000)}`;
+    await using server = createServer((_request, response) =>
+      response.writeHead(418).end(JSON.stringify({ errors: [{ message }] })),
+    );
+    await new Promise<void>((resolve) => server.listen({ host: "127.0.0.1", port: 0 }, resolve));
+    const at = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const tail = ["tail", "--management-hostname", at, "--token", await forged(crypto.randomUUID())];
+    const { code, stderr } = await runProcess([...culvertCommand(), ...tail]);
+    expect(code).toBe(1);
+    expect(stderr).toEndWith(`followed: no\\u001b[31m${"x".repeat(493)}\n`);
+  });
+
   test.each([
     ["https://look.live.invalid:8443", "localhost:8443"],
     ["http://look.live.invalid:8080", "http://localhost:8080"],

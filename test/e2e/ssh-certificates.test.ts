@@ -159,7 +159,9 @@ describe.skipIf(Bun.which("ssh-keygen") === null)("access ssh-gen", () => {
       expect([code, stderr]).toEqual([1, expect.stringContaining("no certificate for this key")]);
     }
     organisation.server.certify = undefined;
-    expect((await organisation.generate()).stderr).toMatch(/gave no certificate \(status 500, "no authority"\)/);
+    expect((await organisation.generate()).stderr).toMatch(
+      /gave no certificate \(status 500, "no\\u001b\[31m authority"\)/,
+    );
     const asked = organisation.server.seen.length;
     organisation.storeToken(organisation.server.issue("app", { iss: "https://other.cloudflareaccess.com" }));
     const { code, stderr } = await organisation.generate();

@@ -113,7 +113,8 @@ export class AccessServer implements AsyncDisposable {
       return Response.json({ status: 403, message: "the token is \u001b[1mnot\u001b[0m valid" }, { status: 403 });
     }
     const certificate = await this.certify?.(publicKey ?? "");
-    if (certificate === undefined) return Response.json({ status: 500, message: "no authority" }, { status: 500 });
+    if (certificate === undefined)
+      return Response.json({ status: 500, message: "no\u001b[31m authority" }, { status: 500 });
     return Response.json({ id: "one", certificate, expires_at: new Date(Date.now() + 180_000).toISOString() });
   }
 

@@ -1,4 +1,5 @@
 import { TunnelError } from "../../core/errors.ts";
+import { printable } from "../../core/printable.ts";
 import { type Asking, ask } from "./ask.ts";
 import { parseJwt, parseObject } from "./jwt.ts";
 import type { AppInfo } from "./token-store.ts";
@@ -40,14 +41,9 @@ export async function signKey(info: AppInfo, token: string, publicKey: string, a
   const answer = parseObject(new TextDecoder().decode(body)) ?? {};
   const certificate = answer["certificate"];
   if (status === 200 && typeof certificate === "string") return { kind: "signed", certificate };
-  const text = typeof answer["message"] === "string" ? printable(answer["message"]) : "";
+  const text = typeof answer["message"] === "string" ? printable(answer["message"].slice(0, MAX_MESSAGE_CHARS)) : "";
   const why = text === "" ? `status ${status}` : `status ${status}, "${text}"`;
   const error = new TunnelError("edge.refused", `${issuer} gave no certificate (${why})`);
   if (TOKEN_STATUSES.has(status)) return { kind: "refused", error };
   throw error;
-}
-
-/** It is shown on a terminal. */
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_MESSAGE_CHARS);
 }

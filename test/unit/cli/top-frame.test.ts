@@ -101,6 +101,8 @@ describe("whatever is shown fits", () => {
           expect(line).not.toMatch(/[\u0000-\u001f\u007f\u202e]/);
           expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
         }
+        const shown = lines.some((line) => line.startsWith(String.raw`\u001b[31mred\u0007`));
+        if (rows === 24) expect(shown).toBe(columns >= 80);
         if (rows === 8 && columns >= 20) expect(lines[5]).toContain("more)");
       }
     });
