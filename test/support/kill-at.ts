@@ -9,7 +9,7 @@ import { basename } from "node:path";
 /** Of node:fs, what changes something on disk. */
 const CHANGES = [
   ...["chmodSync", "copyFileSync", "fchmodSync", "fchownSync", "fsyncSync", "linkSync", "mkdirSync", "openSync"],
-  ...["renameSync", "rmSync", "rmdirSync", "writeFileSync", "writeSync"],
+  ...["renameSync", "rmSync", "rmdirSync", "unlinkSync", "writeFileSync", "writeSync"],
 ] as const;
 
 const modules = (process.env["KILL_IN"] ?? "").split(",").filter((name) => name !== "");
@@ -53,6 +53,7 @@ export const openSync = wrapped["openSync"];
 export const renameSync = wrapped["renameSync"];
 export const rmSync = wrapped["rmSync"];
 export const rmdirSync = wrapped["rmdirSync"];
+export const unlinkSync = wrapped["unlinkSync"];
 export const writeFileSync = wrapped["writeFileSync"];
 export const writeSync = wrapped["writeSync"];
 export const { closeSync, constants, existsSync, fstatSync, readdirSync, readFileSync, readSync } = fs;

@@ -53,13 +53,13 @@ test("a request over HTTP/2 reaches the connector as one over HTTP/1.1 would", a
   ]);
   const ray = got.headers["cf-ray"] as string;
   expect(pairs(request.headers)).toEqual([
+    `Cf-Ray: ${ray}`,
+    "Cf-Connecting-Ip: 127.0.0.1",
     "X-Own: 1",
     "Te: trailers",
     "Cookie: a=1; b=2",
     "X-Forwarded-For: 127.0.0.1",
     "X-Forwarded-Proto: http",
-    "Cf-Connecting-Ip: 127.0.0.1",
-    `Cf-Ray: ${ray}`,
     'Cf-Visitor: {"scheme":"http"}',
     "Cdn-Loop: culvert",
   ]);
