@@ -1,4 +1,4 @@
-import { type Document, isAlias, LineCounter, parseDocument, visit, type YAMLError } from "yaml";
+import { type Document, isAlias, LineCounter, type Node, parseDocument, visit, type YAMLError } from "yaml";
 import { describe, systemCode } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { type ConfigIssue, didYouMean, type Locate } from "../ingress/issue.ts";
@@ -96,11 +96,10 @@ function readDocument(path: string, text: string): LoadedFile {
     return { kind: "failed", path, issues };
   }
   const aliases = aliasesOf(document);
-  const dangling = aliases.filter((alias) => !alias.known);
-  if (dangling.length > 0) {
-    const issues = dangling.map(({ name, offset }) => error(`Alias "*${name}" has no anchor in front of it`, offset));
-    return { kind: "failed", path, issues };
-  }
+  const issues = aliases.flatMap(({ name, offset, fault }) => {
+    return fault === undefined ? [] : [error(`Alias "*${name}" ${fault}`, offset)];
+  });
+  if (issues.length > 0) return { kind: "failed", path, issues };
   typeScalars(document);
   let top: unknown;
   try {
@@ -187,15 +186,29 @@ function unreadableIssue(text: string, { 0: char, index }: RegExpExecArray): Con
   return { ...issue, message: `Control character U+${code} has no place in a config file` };
 }
 
-/** Every alias in order, with whether its anchor stands in front of it. */
-function aliasesOf(document: Document): { readonly name: string; readonly offset: number; readonly known: boolean }[] {
-  const found: { name: string; offset: number; known: boolean }[] = [];
-  const anchors = new Set<string>();
+interface AliasPlace {
+  readonly name: string;
+  readonly offset: number;
+  /** Why it stands for nothing: no anchor in front of it, or one around it, whose value would have no end. */
+  readonly fault: string | undefined;
+}
+
+/** Every alias in order. */
+function aliasesOf(document: Document): AliasPlace[] {
+  const found: AliasPlace[] = [];
+  const anchors = new Map<string, Node>();
   visit(document, {
-    Node(_, node) {
+    Node(_, node, path) {
       if (isAlias(node)) {
-        found.push({ name: node.source, offset: node.range?.[0] ?? 0, known: anchors.has(node.source) });
-      } else if (node.anchor !== undefined) anchors.add(node.anchor);
+        const target = anchors.get(node.source);
+        const fault =
+          target === undefined
+            ? "has no anchor in front of it"
+            : path.includes(target)
+              ? "stands inside of what it stands for"
+              : undefined;
+        found.push({ name: node.source, offset: node.range?.[0] ?? 0, fault });
+      } else if (node.anchor !== undefined) anchors.set(node.anchor, node);
     },
   });
   return found;

@@ -1,7 +1,7 @@
 import { type Document, isAlias, isMap, isScalar, isSeq, type Node, Scalar, visit } from "yaml";
 import { FLAG_KEYS, TEXT_KEYS, TEXT_LIST_KEYS } from "../ingress/keys.ts";
 
-/** Merges of merges that are followed; a map may merge itself. */
+/** Merges of merges that are followed. */
 const MAX_MERGES = 20;
 
 /** True and false as YAML 1.1 knew them; what cloudflared reads settings with still does. */

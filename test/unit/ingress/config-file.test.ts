@@ -157,14 +157,16 @@ ${LAST}`;
   test.each([
     { what: "no anchors", text: "ingress:\n  - service: *a\n    originRequest: *b\n", want: ["2:14", "3:20"] },
     { what: "an anchor behind", text: "x: *a\ny: &a 1\n", want: ["1:4"] },
-    { what: "a map that merges itself", text: "ingress:\n  - &a\n    service: http://h\n    <<: *a\n", want: ["4:5"] },
+    { what: "a map that merges itself", text: "ingress:\n  - &a\n    service: http://h\n    <<: *a\n", want: ["4:9"] },
+    { what: "a list that holds itself", text: "ingress: &a [*a]\n", want: ["1:14"] },
+    { what: "a map far inside of itself", text: "x: &a\n  b: [{c: &d {e: *a}}]\n", want: ["2:18"] },
     { what: "a merge of no map", text: "ingress:\n  - <<: 5\n    service: http://h\n", want: ["2:5"] },
   ])("$what: an error at $want", ({ text, want }) => {
     expect(problemsOf(text).map((line) => line.split(": ", 1)[0])).toEqual(want.map((place) => `c.yml:${place}`));
   });
 
-  test("a list that holds itself is no rule", () => {
-    expect(problemsOf("ingress: &a [*a]\n")).toEqual(["c.yml:1:14: Rule #1 must be a map with a service"]);
+  test("an anchor's name may be used again inside of what it named", () => {
+    expect(problemsOf(`x: &a {b: &a 1, c: *a}\ningress:\n${LAST}`)).toEqual(['c.yml:1:1: Unknown key "x"']);
   });
 });
 
