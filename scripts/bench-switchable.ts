@@ -1,6 +1,5 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { MODES, type Mode } from "./bench-slices.ts";
 import { compile } from "./release/compile.ts";
 import { sourceVersion } from "./release/identity.ts";
 import { ROOT } from "./release/npm-packages.ts";
@@ -15,26 +14,24 @@ const SLICES = join("src", "bench-slices.ts");
  */
 interface Switched {
   readonly line: string;
-  readonly mode: Mode;
   readonly else?: string;
   readonly tally?: "counted" | "logged";
 }
 
 const SWITCHED: Readonly<Record<string, readonly Switched[]>> = {
   [join("src", "proxy", "proxy.ts")]: [
-    { line: "deps.observer.requestStarted(kindOf(request));", mode: "counted", tally: "counted" },
-    { line: "this.#startedAtMs = deps.clock.nowMs();", mode: "counted", else: "this.#startedAtMs = 0;" },
+    { line: "deps.observer.requestStarted(kindOf(request));", tally: "counted" },
+    { line: "this.#startedAtMs = deps.clock.nowMs();", else: "this.#startedAtMs = 0;" },
     {
       line: "this.#tally = deps.observer.tallyOf(this.#kind, route.ruleIndex);",
-      mode: "counted",
       else: "this.#tally = bench.tally;",
     },
-    { line: "this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;", mode: "counted" },
-    { line: "this.#tally.toVisitor += chunk.length;", mode: "counted" },
-    { line: "this.#tally.toOrigin += bytes;", mode: "counted" },
-    { line: "this.#observer.requestEnded({", mode: "counted" },
+    { line: "this.#answeredAfterMs = this.#clock.nowMs() - this.#startedAtMs;" },
+    { line: "this.#tally.toVisitor += chunk.length;" },
+    { line: "this.#tally.toOrigin += bytes;" },
+    { line: "this.#observer.requestEnded({" },
   ],
-  [join("src", "connector", "connector.ts")]: [{ line: "log(request);", mode: "logged", tally: "logged" }],
+  [join("src", "connector", "connector.ts")]: [{ line: "log(request);", tally: "logged" }],
 };
 /** Runs once for each request, whatever is counted. */
 const FOR_EACH_REQUEST = "this.#kind = kindOf(stream.request);";
@@ -63,10 +60,10 @@ export function buildSwitchable(folder: string): string {
   for (const [file, switched] of Object.entries(SWITCHED)) {
     edit(file, (source) => {
       let changed = source;
-      for (const { line, mode, else: otherwise, tally } of switched) {
+      for (const { line, else: otherwise, tally } of switched) {
         const left = otherwise === undefined ? "" : ` else ${otherwise}`;
         const told = tally === undefined ? line : `{ bench.${tally} += 1; ${line} }`;
-        changed = replaceOnce(changed, line, `if (bench.mode >= ${MODES.indexOf(mode)}) ${told}${left}`);
+        changed = replaceOnce(changed, line, `if (bench.watched) ${told}${left}`);
       }
       if (!changed.includes(FOR_EACH_REQUEST)) return changed;
       return replaceOnce(changed, FOR_EACH_REQUEST, `${FOR_EACH_REQUEST} bench.requests += 1;`);

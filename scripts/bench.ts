@@ -25,7 +25,7 @@ Measured instead of requests and bulk:
   --restarts N          kill -9 of the edge and a new one, N times: time until a request is answered again
   --idle-websockets N   memory of the connector with N open WebSockets
   --overhead            CPU that counting a request, reading metrics and a log line for each request add to the connector,
-                        beside the same process while it counts nothing; ten times as long, a new process for each round
+                        beside the same process while it does neither; ten times as long, a new process for each round
   --edge                the whole path beside the origin alone and nginx, and what 50 000 hostnames, 1 000 connectors and
                         10 000 visitors that keep their connections cost the edge`;
 
