@@ -21,7 +21,7 @@ import type { Effort } from "./bench-throughput.ts";
 
 const CONCURRENCY = 32;
 /** A browser's request for a page of 8 KiB, and the smallest request there can be: what is added is the same, the base is not. */
-const REQUESTS = ["page", "smallest"] as const;
+export const REQUESTS = ["page", "smallest"] as const;
 type Request = (typeof REQUESTS)[number];
 /** Of load in each process, for each second that was asked for. */
 const LOAD_FACTOR = 10;
@@ -51,7 +51,11 @@ interface OneProcess {
  * CPU of a request in a connector that counts and logs requests in some slices of a second and not in others: what the machine
  * does besides hits all kinds alike, and so does what a process happens to be like. New processes make further sets.
  */
-export async function measureOverhead(plan: Plan, effort: Effort): Promise<Record<string, unknown>> {
+export async function measureOverhead(
+  plan: Plan,
+  effort: Effort,
+  requests: readonly Request[],
+): Promise<Record<string, unknown>> {
   const { processes, culvert } = plan;
   progress("building a connector that can be switched");
   const program = buildSwitchable(processes.dir);
@@ -86,7 +90,7 @@ export async function measureOverhead(plan: Plan, effort: Effort): Promise<Recor
 
   const results: Record<string, unknown> = {};
   for (const protocol of plan.protocols) {
-    for (const request of REQUESTS) {
+    for (const request of requests) {
       const sets: OneProcess[] = [];
       for (let set = 1; set <= effort.rounds; set += 1) {
         progress(`${protocol}, ${request}, process ${set} of ${effort.rounds}`);

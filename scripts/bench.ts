@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { measureEdge } from "./bench-edge.ts";
 import { measureIdleWebSockets } from "./bench-idle.ts";
-import { measureOverhead } from "./bench-overhead.ts";
+import { measureOverhead, REQUESTS } from "./bench-overhead.ts";
 import { type Plan, Processes, type Protocol, versionOf } from "./bench-processes.ts";
 import { measureRestarts } from "./bench-restart.ts";
 import { measureThroughput } from "./bench-throughput.ts";
@@ -26,6 +26,7 @@ Measured instead of requests and bulk:
   --idle-websockets N   memory of the connector with N open WebSockets
   --overhead            CPU that counting a request, reading metrics and a log line for each request add to the connector,
                         beside the same process while it does neither; ten times as long, a new process for each round
+  --request NAME        of them page (a browser's, for 8 KiB), smallest or both (default both)
   --edge                the whole path beside the origin alone and nginx, and what 50 000 hostnames, 1 000 connectors and
                         10 000 visitors that keep their connections cost the edge`;
 
@@ -48,6 +49,7 @@ const { values: options } = parseArgs({
     "idle-websockets": { type: "string" },
     edge: { type: "boolean", default: false },
     overhead: { type: "boolean", default: false },
+    request: { type: "string", default: "both" },
     help: { type: "boolean", default: false },
   },
 });
@@ -57,6 +59,8 @@ if (options.help) {
   process.exit(0);
 }
 if (!["http2", "quic", "both"].includes(options.protocol)) fail(`No such protocol: "${options.protocol}"`);
+const requests = options.request === "both" ? REQUESTS : REQUESTS.filter((name) => name === options.request);
+if (requests.length === 0) fail(`No such request: "${options.request}"`);
 const foreign = options["connector-bin"];
 if (foreign !== undefined && !existsSync(foreign)) fail(`There is no program at "${foreign}"`);
 if (options["network-packets"] && process.env[IN_NAMESPACE] === undefined) process.exit(runInNamespace());
@@ -99,7 +103,7 @@ async function measure(): Promise<Record<string, unknown>> {
     rounds: options.quick ? 1 : Number(options.rounds),
     bulkBytes: (options.quick ? 128 : Number(options["bulk-mib"])) * 1024 * 1024,
   };
-  if (options.overhead) return { versions, overhead: await measureOverhead(plan, effort) };
+  if (options.overhead) return { versions, overhead: await measureOverhead(plan, effort, requests) };
   if (options.edge) return { versions, edge: await measureEdge(plan, effort) };
   return { versions, ...(await measureThroughput(plan, effort)) };
 }

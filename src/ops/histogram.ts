@@ -35,11 +35,6 @@ export class Histogram {
     this.#exemplars[bucket] = exemplar;
   }
 
-  /** When the bucket got its exemplar, in seconds since the Unix epoch; undefined = never. */
-  exemplarAt(bucket: number): number | undefined {
-    return this.#exemplars[bucket]?.atSeconds;
-  }
-
   *samples(labels: Labels = {}): Iterable<Sample> {
     let below = 0;
     for (let bucket = 0; bucket <= this.#bounds.length; bucket += 1) {

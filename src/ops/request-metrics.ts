@@ -10,8 +10,8 @@ export const MAX_SHOWN_RULES = 100;
 const LATENCY_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const;
 /** Milliseconds, as cloudflared has them. */
 const CONNECT_BOUNDS = [1, 10, 25, 50, 100, 500, 1000, 5000] as const;
-/** A bucket's exemplar is replaced when it is older than this, in seconds: fresh enough, and next to free. */
-const EXEMPLAR_LIFE_SECONDS = 10;
+/** A bucket's exemplar is replaced when it is older than this, in ms: fresh enough, and next to free. */
+const EXEMPLAR_LIFE_MS = 10_000;
 /** Longest ray id that may stand in an exemplar, whose labels have 128 characters together. */
 const MAX_RAY_CHARS = 64;
 
@@ -35,6 +35,8 @@ interface RuleCounts {
   readonly bytes: { readonly [Kind in RequestKind]: ByteTally };
   readonly errors: Map<OriginErrorKind, number>;
   readonly latency: Histogram;
+  /** By bucket of it, until when its exemplar stays, by the monotonic clock. */
+  readonly exemplarUntilMs: number[];
 }
 
 /** What visitors' streams add up to. Counting a request is a handful of additions; the rest happens when somebody asks. */
@@ -76,10 +78,11 @@ export class RequestMetrics {
     if (request.answeredAfterMs === undefined) return;
     const seconds = request.answeredAfterMs / 1000;
     const bucket = counts.latency.observe(seconds);
-    const nowSeconds = this.#wallMs() / 1000;
-    if (nowSeconds - (counts.latency.exemplarAt(bucket) ?? 0) < EXEMPLAR_LIFE_SECONDS) return;
-    const exemplar = exemplarOf(request, seconds, nowSeconds);
-    if (exemplar !== undefined) counts.latency.exemplify(bucket, exemplar);
+    if (request.endedAtMs < (counts.exemplarUntilMs[bucket] ?? Number.NEGATIVE_INFINITY)) return;
+    const exemplar = exemplarOf(request, seconds, this.#wallMs() / 1000);
+    if (exemplar === undefined) return;
+    counts.latency.exemplify(bucket, exemplar);
+    counts.exemplarUntilMs[bucket] = request.endedAtMs + EXEMPLAR_LIFE_MS;
   }
 
   tallyOf(kind: RequestKind, rule: number): ByteTally {
@@ -246,6 +249,7 @@ export class RequestMetrics {
         bytes: { http: { toOrigin: 0, toVisitor: 0 }, websocket: { toOrigin: 0, toVisitor: 0 } },
         errors: new Map(ERROR_KINDS.map((kind) => [kind, 0])),
         latency: new Histogram(LATENCY_BOUNDS),
+        exemplarUntilMs: [],
       };
       this.#rules[index] = counts;
     }

@@ -16,7 +16,9 @@ export interface EndedRequest {
   readonly status: number | undefined;
   /** Until the head of the answer came, in ms; undefined = none came. */
   readonly answeredAfterMs: number | undefined;
-  readonly durationMs: number;
+  /** When it began and was over, by the monotonic clock, in ms. */
+  readonly startedAtMs: number;
+  readonly endedAtMs: number;
   /** Of the bodies, in bytes. */
   readonly bytesToOrigin: number;
   readonly bytesToVisitor: number;

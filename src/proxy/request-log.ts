@@ -56,7 +56,7 @@ export function accessFields(ended: EndedRequest): LogFields {
     host: bounded(request.authority),
     ingressRule: ended.rule,
     method: bounded(request.method),
-    ms: Math.round(ended.durationMs),
+    ms: Math.round(ended.endedAtMs - ended.startedAtMs),
     originService: ended.service === undefined ? undefined : bounded(scrub(ended.service)),
     outcome: ended.outcome,
     path: bounded(shownPath(request.path)),
@@ -68,13 +68,13 @@ export function accessFields(ended: EndedRequest): LogFields {
  * The same line as the console shows it, written as bytes: what every request pays for is worth saying twice. Parts that most
  * lines share are kept from one to the next. False where it does not fit; 64 KiB are enough for any.
  */
-export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: number): boolean {
+export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: () => number): boolean {
   const { request, answeredAfterMs, outcome, status } = ended;
   const ray = boundedValue(request.headers, RAY);
   const client = boundedValue(request.headers, CLIENT);
   const { beforeMethod, afterMs } = partsOf(ended.rule, ended.service);
   return (
-    block.put(headOf(wallMs)) &&
+    block.put(headOf(ended.endedAtMs, wallMs)) &&
     block.integer(ended.bytesToOrigin) &&
     block.put(BYTES_OUT) &&
     block.integer(ended.bytesToVisitor) &&
@@ -87,7 +87,7 @@ export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: number)
     block.put(beforeMethod) &&
     block.value(bounded(request.method)) &&
     block.put(MS) &&
-    block.integer(Math.round(ended.durationMs)) &&
+    block.integer(Math.round(ended.endedAtMs - ended.startedAtMs)) &&
     block.put(afterMs) &&
     block.value(outcome) &&
     block.put(PATH) &&
@@ -135,12 +135,15 @@ for (const char of "?#;&@ ") MAY_HIDE[char.charCodeAt(0)] = 1;
 const CUT = "?…";
 const CUT_BYTES = Buffer.from(CUT);
 
-let lastHead = { text: "", bytes: Buffer.alloc(0) };
+/** Of lines of one second, which this one is by the monotonic clock: another look at the calendar would cost as much as the head. */
+let lastHead = { fromMs: 0, untilMs: 0, bytes: Buffer.alloc(0) };
 
-/** Lines of one second have the same. */
-function headOf(wallMs: number): Buffer {
-  const text = consoleHead("info", wallMs, ACCESS_MESSAGE);
-  if (text !== lastHead.text) lastHead = { text, bytes: Buffer.from(`${text} bytesIn=`) };
+function headOf(endedAtMs: number, wallMs: () => number): Buffer {
+  if (endedAtMs < lastHead.fromMs || endedAtMs >= lastHead.untilMs) {
+    const now = wallMs();
+    const bytes = Buffer.from(`${consoleHead("info", now, ACCESS_MESSAGE)} bytesIn=`);
+    lastHead = { fromMs: endedAtMs, untilMs: endedAtMs + 1_000 - (now % 1_000), bytes };
+  }
   return lastHead.bytes;
 }
 

@@ -12,7 +12,7 @@ const REQUEST: EndedRequest["request"] = {
 };
 const ENDED: EndedRequest = {
   ...{ kind: "http", request: REQUEST, rule: 2, service: "http://localhost:8080", status: 200, outcome: "served" },
-  ...{ answeredAfterMs: 12.4, durationMs: 15.6, bytesToOrigin: 3, bytesToVisitor: 1_000 },
+  ...{ answeredAfterMs: 12.4, startedAtMs: 6_984.4, endedAtMs: 7_000, bytesToOrigin: 3, bytesToVisitor: 1_000 },
 };
 
 function slow(ended: EndedRequest): string {
@@ -26,7 +26,7 @@ function slow(ended: EndedRequest): string {
 /** Undefined where it does not fit. */
 function quick(ended: EndedRequest): string | undefined {
   const block = new LineBlock(8_192);
-  return putAccess(block, ended, 0) ? Buffer.from(block.bytes).toString().slice(HEAD_CHARS) : undefined;
+  return putAccess(block, ended, () => 0) ? Buffer.from(block.bytes).toString().slice(HEAD_CHARS) : undefined;
 }
 
 test("the line of a request", () => {
@@ -85,7 +85,7 @@ test("lines of odd requests wait for each other as all do", () => {
     write: (text: string) => void written.push(`${text}\n`),
     writeBlock: (lines: Uint8Array) => void written.push(Buffer.from(lines).toString()),
   };
-  const batch = batchLines(sink, (block, ended: EndedRequest) => putAccess(block, ended, 0));
+  const batch = batchLines(sink, (block, ended: EndedRequest) => putAccess(block, ended, () => 0));
   const odd = ["/a?b=c", "/a b", '/"a"', "/\u009b", "/caf\u00e9", "/a=b#c"];
   const lines = Array.from({ length: 60 }, (_, i) => ({
     ...ENDED,
@@ -108,8 +108,28 @@ test("the longest line there can be fits into a block of 64 KiB", () => {
     path: `/${long}`,
     headers: ["cf-ray", long, "cf-connecting-ip", long],
   };
-  const ended = { ...ENDED, request, service: long, bytesToOrigin: Number.MAX_SAFE_INTEGER, durationMs: 1e15 };
+  const ended = { ...ENDED, request, service: long, bytesToOrigin: Number.MAX_SAFE_INTEGER, endedAtMs: 1e15 };
   const block = new LineBlock(64 * 1024);
-  expect(putAccess(block, ended, 0)).toBe(true);
+  expect(putAccess(block, ended, () => 0)).toBe(true);
   expect(Buffer.from(block.bytes).toString().slice(HEAD_CHARS)).toBe(slow(ended));
+});
+
+test("the calendar is looked at once in each of its seconds", () => {
+  let looks = 0;
+  const headAt = (endedAtMs: number, nowMs: number): string => {
+    const block = new LineBlock(8_192);
+    const wallMs = (): number => {
+      looks += 1;
+      return nowMs;
+    };
+    putAccess(block, { ...ENDED, endedAtMs }, wallMs);
+    return Buffer.from(block.bytes).toString().slice(0, HEAD_CHARS);
+  };
+  expect(headAt(100_000, 59_400)).toBe("1970-01-01T00:00:59Z INF request ");
+  expect(headAt(100_599, 59_999)).toBe("1970-01-01T00:00:59Z INF request ");
+  expect(looks).toBe(1);
+  expect(headAt(100_600, 60_000)).toBe("1970-01-01T00:01:00Z INF request ");
+  // The calendar was put back.
+  expect(headAt(101_600, 3_000)).toBe("1970-01-01T00:00:03Z INF request ");
+  expect(looks).toBe(3);
 });
