@@ -1,5 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 
 export type Protocol = "http2" | "quic";
@@ -26,6 +26,16 @@ export interface Plan {
 export class Processes implements Disposable {
   readonly dir = mkdtempSync(join(tmpdir(), "culvert-bench-"));
   readonly #children: Child[] = [];
+
+  constructor() {
+    // Whoever stops a bench does not mean its parts to run on.
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.once(signal, () => {
+        this[Symbol.dispose]();
+        process.exit(128 + constants.signals[signal]);
+      });
+    }
+  }
 
   start(command: readonly string[]): Child {
     const child = Bun.spawn([...command], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });

@@ -41,7 +41,7 @@ export async function openRunLogs(
   },
 ): Promise<RunLogs> {
   const { clock } = deps;
-  const console = batchLines(deps.console, (block, ended: EndedRequest) => putAccess(block, ended, clock.wallMs));
+  const console = batchLines(deps.console, (block, ended: EndedRequest) => putAccess(block, ended, clock));
   const live = new LiveLog({ random: systemRandom });
   let level = config.logLevel;
   const format = { format: config.logFormat, wallMs: clock.wallMs, write: console.write };

@@ -6,6 +6,12 @@ import { LOG_LEVELS, type LogLevel } from "./log.ts";
 const WINDOW_MS = 100;
 /** Text that is written at once rather than kept, in chars, or bytes. */
 const MAX_CHARS = 64 * 1024;
+/**
+ * Items whose lines are made one after the other. Making a line is short, and what it needs has left the nearest cache since
+ * the one before, as what others need leaves it then: that costs more than the line does, and is paid once for all of these.
+ */
+const GROUP = 8;
+
 export interface BatchedLines<Item> {
   write(line: string, level: LogLevel): void;
   /** The way of many lines, of level info: that of `item` is written a little later, but before all that follows. */
@@ -21,9 +27,10 @@ export interface BatchedLines<Item> {
  * `put` puts the line of an item without an end, false = it does not fit. Every line fits into an empty block of 64 KiB.
  */
 export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: Item) => boolean): BatchedLines<Item> {
-  /** Two parts, in this order. */
+  /** Three parts, in this order. */
   let text = "";
   let block = new LineBlock(MAX_CHARS);
+  let items: Item[] = [];
   /** One that was written. */
   let spare: LineBlock | undefined;
   let atTurnEnd = false;
@@ -33,6 +40,10 @@ export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: I
     text = text === "" ? lines : `${text}\n${lines}`;
   };
   const flush = (): void => {
+    makeLines();
+    handOnAll();
+  };
+  const handOnAll = (): void => {
     if (text !== "") {
       const lines = text;
       text = "";
@@ -56,6 +67,16 @@ export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: I
     block.cut(0);
     return lines;
   };
+  const makeLines = (): void => {
+    if (items.length === 0) return;
+    const group = items;
+    items = [];
+    for (const item of group) {
+      if (addLine(item)) continue;
+      handOnAll();
+      if (!addLine(item)) throw new Error("A line of the log is longer than any may be");
+    }
+  };
   const addLine = (item: Item): boolean => {
     const begin = block.length;
     if (put(block, item) && block.newline()) return true;
@@ -71,23 +92,22 @@ export function batchLines<Item>(sink: LineSink, put: (block: LineBlock, item: I
     });
   };
   const endWindow = (): void => {
-    inWindow = block.length > 0;
+    inWindow = block.length > 0 || items.length > 0;
     if (inWindow) setTimeout(endWindow, WINDOW_MS);
     flush();
   };
   return {
     flush,
     write: (line, level) => {
+      makeLines();
       if (block.length > 0) append(copied().toString().slice(0, -1));
       append(line);
       if (text.length > MAX_CHARS || LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf("warn")) flush();
       else flushAtTurnEnd();
     },
     add: (item) => {
-      if (!addLine(item)) {
-        flush();
-        if (!addLine(item)) throw new Error("A line of the log is longer than any may be");
-      }
+      items.push(item);
+      if (items.length === GROUP) makeLines();
       if (inWindow) return;
       inWindow = true;
       flushAtTurnEnd();

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { LineBlock } from "../core/line-block.ts";
 import { consoleHead, fieldText, type LogFields, type Logger } from "../core/log.ts";
 import { createScrubber, shownHeaders, shownTarget } from "../core/log-redact.ts";
@@ -68,13 +69,13 @@ export function accessFields(ended: EndedRequest): LogFields {
  * The same line as the console shows it, written as bytes: what every request pays for is worth saying twice. Parts that most
  * lines share are kept from one to the next. False where it does not fit; 64 KiB are enough for any.
  */
-export function putAccess(block: LineBlock, ended: EndedRequest, wallMs: () => number): boolean {
+export function putAccess(block: LineBlock, ended: EndedRequest, clock: Calendar): boolean {
   const { request, answeredAfterMs, outcome, status } = ended;
   const ray = boundedValue(request.headers, RAY);
   const client = boundedValue(request.headers, CLIENT);
   const { beforeMethod, afterMs } = partsOf(ended.rule, ended.service);
   return (
-    block.put(headOf(ended.endedAtMs, wallMs)) &&
+    block.put(headOf(ended.endedAtMs, clock)) &&
     block.integer(ended.bytesToOrigin) &&
     block.put(BYTES_OUT) &&
     block.integer(ended.bytesToVisitor) &&
@@ -135,14 +136,17 @@ for (const char of "?#;&@ ") MAY_HIDE[char.charCodeAt(0)] = 1;
 const CUT = "?…";
 const CUT_BYTES = Buffer.from(CUT);
 
+/** What tells the date of a moment. */
+type Calendar = Pick<Clock, "nowMs" | "wallMs">;
+
 /** Of lines of one second, which this one is by the monotonic clock: another look at the calendar would cost as much as the head. */
 let lastHead = { fromMs: 0, untilMs: 0, bytes: Buffer.alloc(0) };
 
-function headOf(endedAtMs: number, wallMs: () => number): Buffer {
+function headOf(endedAtMs: number, clock: Calendar): Buffer {
   if (endedAtMs < lastHead.fromMs || endedAtMs >= lastHead.untilMs) {
-    const now = wallMs();
-    const bytes = Buffer.from(`${consoleHead("info", now, ACCESS_MESSAGE)} bytesIn=`);
-    lastHead = { fromMs: endedAtMs, untilMs: endedAtMs + 1_000 - (now % 1_000), bytes };
+    const wallMs = clock.wallMs() - (clock.nowMs() - endedAtMs);
+    const bytes = Buffer.from(`${consoleHead("info", wallMs, ACCESS_MESSAGE)} bytesIn=`);
+    lastHead = { fromMs: endedAtMs, untilMs: endedAtMs + 1_000 - (wallMs % 1_000), bytes };
   }
   return lastHead.bytes;
 }

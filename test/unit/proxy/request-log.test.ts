@@ -15,6 +15,8 @@ const ENDED: EndedRequest = {
   ...{ answeredAfterMs: 12.4, startedAtMs: 6_984.4, endedAtMs: 7_000, bytesToOrigin: 3, bytesToVisitor: 1_000 },
 };
 
+const EPOCH = { nowMs: () => 7_000, wallMs: () => 0 };
+
 function slow(ended: EndedRequest): string {
   const lines: string[] = [];
   const wallMs = (): number => 0;
@@ -26,7 +28,7 @@ function slow(ended: EndedRequest): string {
 /** Undefined where it does not fit. */
 function quick(ended: EndedRequest): string | undefined {
   const block = new LineBlock(8_192);
-  return putAccess(block, ended, () => 0) ? Buffer.from(block.bytes).toString().slice(HEAD_CHARS) : undefined;
+  return putAccess(block, ended, EPOCH) ? Buffer.from(block.bytes).toString().slice(HEAD_CHARS) : undefined;
 }
 
 test("the line of a request", () => {
@@ -85,7 +87,7 @@ test("lines of odd requests wait for each other as all do", () => {
     write: (text: string) => void written.push(`${text}\n`),
     writeBlock: (lines: Uint8Array) => void written.push(Buffer.from(lines).toString()),
   };
-  const batch = batchLines(sink, (block, ended: EndedRequest) => putAccess(block, ended, () => 0));
+  const batch = batchLines(sink, (block, ended: EndedRequest) => putAccess(block, ended, EPOCH));
   const odd = ["/a?b=c", "/a b", '/"a"', "/\u009b", "/caf\u00e9", "/a=b#c"];
   const lines = Array.from({ length: 60 }, (_, i) => ({
     ...ENDED,
@@ -110,19 +112,19 @@ test("the longest line there can be fits into a block of 64 KiB", () => {
   };
   const ended = { ...ENDED, request, service: long, bytesToOrigin: Number.MAX_SAFE_INTEGER, endedAtMs: 1e15 };
   const block = new LineBlock(64 * 1024);
-  expect(putAccess(block, ended, () => 0)).toBe(true);
+  expect(putAccess(block, ended, EPOCH)).toBe(true);
   expect(Buffer.from(block.bytes).toString().slice(HEAD_CHARS)).toBe(slow(ended));
 });
 
 test("the calendar is looked at once in each of its seconds", () => {
   let looks = 0;
-  const headAt = (endedAtMs: number, nowMs: number): string => {
+  const headAt = (endedAtMs: number, date: number, lateMs = 0): string => {
     const block = new LineBlock(8_192);
     const wallMs = (): number => {
       looks += 1;
-      return nowMs;
+      return date;
     };
-    putAccess(block, { ...ENDED, endedAtMs }, wallMs);
+    putAccess(block, { ...ENDED, endedAtMs }, { nowMs: () => endedAtMs + lateMs, wallMs });
     return Buffer.from(block.bytes).toString().slice(0, HEAD_CHARS);
   };
   expect(headAt(100_000, 59_400)).toBe("1970-01-01T00:00:59Z INF request ");
@@ -132,4 +134,8 @@ test("the calendar is looked at once in each of its seconds", () => {
   // The calendar was put back.
   expect(headAt(101_600, 3_000)).toBe("1970-01-01T00:00:03Z INF request ");
   expect(looks).toBe(3);
+  // Made a little later, a line still has the second that its request ended in.
+  expect(headAt(110_000, 8_050, 60)).toBe("1970-01-01T00:00:07Z INF request ");
+  expect(headAt(110_009, 8_060, 61)).toBe("1970-01-01T00:00:07Z INF request ");
+  expect(headAt(110_010, 8_070, 70)).toBe("1970-01-01T00:00:08Z INF request ");
 });
