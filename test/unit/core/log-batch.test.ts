@@ -66,6 +66,27 @@ test("many lines go out at the end of the first turn, and then those of a tenth 
   expect(written.length).toBeLessThan(10);
 });
 
+test("a tenth of a second with a single line is followed by one in which lines wait", async () => {
+  const written: string[] = [];
+  const ended = Promise.withResolvers<void>();
+  const sink = {
+    write: () => {},
+    writeBlock: (lines: Uint8Array) => {
+      written.push(Buffer.from(lines).toString().trimEnd());
+      if (written.length === 2) ended.resolve();
+    },
+  };
+  const { add } = batchLines(sink, put);
+  add("1");
+  await turn();
+  add("2");
+  await ended.promise;
+  add("3");
+  await turn();
+  expect(written).toEqual(["a 1", "a 2"]);
+  await pollUntil(() => written.length === 3, { what: "the moment is over" });
+});
+
 test("blocks that wait for their reader are left alone, and used again once they are read", async () => {
   const waiting: { readonly lines: Uint8Array; readonly done: (() => void) | undefined }[] = [];
   const read: string[] = [];
